@@ -1,0 +1,3 @@
+// Package auth owns users, their passwords, sessions, API tokens, desk-phone
+// devices and the SIP and TURN credentials made from them.
+package auth
