@@ -1,0 +1,18 @@
+// Package media owns the sound of calls: the ports that carry one leg's media
+// (RTP and SDES-SRTP for trunks and desk phones, ICE-lite with DTLS-SRTP for
+// WebRTC phones), the bridge between two ports, players, tones, recordings and
+// the measure of quality.
+//
+// An [Engine] owns the sockets, the RTP port range, the certificate and the
+// shards; a [Port] is one leg's media. The engine knows nothing of calls: it
+// reports through [PortEvents] and does what it is told.
+//
+// # The packet path
+//
+// A packet is read by the one goroutine that owns its socket and goes all the
+// way on it: decrypt, check, count, look the route up (an atomic pointer),
+// rewrite, encrypt, send. Nothing on this path allocates, logs or waits, and
+// the only locks on it belong to one port. Where the codecs of two joined ports differ the
+// packet ends in a jitter buffer instead, and a 20 ms tick, one per shard and
+// shared by all its ports, decodes and encodes.
+package media
