@@ -142,6 +142,8 @@ type QueueLeft struct {
 	Position         int         `json:"position"`
 	OriginalPosition int         `json:"originalPosition"`
 	WaitSeconds      int64       `json:"waitSeconds"`
+	// Cause is set when the entry did not end by itself: "gateway restarted".
+	Cause string `json:"cause,omitempty"`
 }
 
 // OfferMade is written when an agent is rung for an entry.

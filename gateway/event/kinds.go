@@ -36,7 +36,15 @@ const (
 	KindCallQuality       Kind = "call.quality"
 	KindRecordingStarted  Kind = "recording.started"
 	KindRecordingFinished Kind = "recording.finished"
+	KindRecordingTagged   Kind = "recording.tagged"
 	KindDisposition       Kind = "call.disposition"
 	KindAudit             Kind = "audit"
 	KindAlarm             Kind = "alarm"
+
+	// KindMalformed is what a reader gets for a message that is no fact: its
+	// Data is the message as a JSON string. Nobody appends it.
+	KindMalformed Kind = "malformed"
+	// KindGap fills sequences that readers saw and a power failure took; its
+	// Data is null.
+	KindGap Kind = "journal.gap"
 )

@@ -169,6 +169,15 @@ type RecordingFinished struct {
 	LostMs int64 `json:"lostMs"`
 }
 
+// RecordingTagged is a mark that a user made in a recording (REC-14, TAGS).
+type RecordingTagged struct {
+	CallID string `json:"callId"`
+	User   string `json:"user"`
+	// Second is the place in the recording.
+	Second  int64  `json:"second"`
+	Comment string `json:"comment,omitempty"`
+}
+
 // Disposition is the outcome that an agent gave to a call (DISP-03).
 type Disposition struct {
 	CallID   string `json:"callId"`
@@ -221,6 +230,9 @@ func (RecordingStarted) Kind() Kind { return KindRecordingStarted }
 
 // Kind implements Payload.
 func (RecordingFinished) Kind() Kind { return KindRecordingFinished }
+
+// Kind implements Payload.
+func (RecordingTagged) Kind() Kind { return KindRecordingTagged }
 
 // Kind implements Payload.
 func (Disposition) Kind() Kind { return KindDisposition }
