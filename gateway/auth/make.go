@@ -95,9 +95,6 @@ func (s *Service) MakeUser(ctx context.Context, old *User, spec UserSpec) (Made,
 			return Made{}, err
 		}
 	}
-	if len(m.Changed) > 0 || old == nil {
-		u.Rev++
-	}
 	return m, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -173,16 +174,9 @@ func (s *Service) flush(ctx context.Context) {
 		}
 	}
 	for _, x := range dirty {
-		if err := s.o.Store.PutSession(ctx, x); err != nil {
+		err := s.o.Store.TouchSession(ctx, x.ID, x.LastSeenAt, x.ExpiresAt)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.o.Log.WarnContext(ctx, "last use of session not written", "session", x.ID, "err", err)
-		}
-		s.mu.RLock()
-		_, alive := s.sessions[x.ID]
-		s.mu.RUnlock()
-		if !alive { // it ended while it was written
-			if err := s.o.Store.DeleteSession(ctx, x.ID); err != nil {
-				s.o.Log.WarnContext(ctx, "ended session not deleted", "session", x.ID, "err", err)
-			}
 		}
 	}
 }
@@ -266,6 +260,7 @@ func (s *Service) putUser(ctx context.Context, u User) error {
 	if err := s.o.Store.PutUser(ctx, u); err != nil {
 		return fmt.Errorf("write user %s: %w", u.Username, err)
 	}
+	u.Rev++
 	s.mu.Lock()
 	s.users[u.Username] = u
 	s.mu.Unlock()

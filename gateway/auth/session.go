@@ -3,7 +3,9 @@ package auth
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -113,7 +115,7 @@ func (s *Service) end(ctx context.Context, id, reason string) error {
 		return ErrNotFound
 	}
 	s.o.SessionEnded(x.public(), reason)
-	if err := s.o.Store.DeleteSession(ctx, id); err != nil {
+	if err := s.o.Store.DeleteSession(ctx, id); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete session: %w", err)
 	}
 	return nil

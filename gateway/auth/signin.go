@@ -126,7 +126,6 @@ func (s *Service) countWrong(ctx context.Context, name string) {
 		return
 	}
 	u.State = UserBlocked
-	u.Rev++
 	if err := s.putUser(ctx, u); err != nil {
 		s.o.Log.ErrorContext(ctx, "account not blocked", "user", name, "err", err)
 		return
@@ -200,8 +199,14 @@ func (s *Service) noteSignIn(ctx context.Context, u User, now time.Time) (User, 
 	if !ok || fresh.State != UserActive || fresh.PasswordHash != u.PasswordHash {
 		return User{}, ErrCredentials // changed while the password was checked
 	}
+	if err := s.o.Store.SignedIn(ctx, fresh.Username, now); err != nil {
+		return User{}, fmt.Errorf("note sign-in: %w", err)
+	}
 	fresh.LastSignInAt = now
-	return fresh, s.putUser(ctx, fresh)
+	s.mu.Lock()
+	s.users[fresh.Username] = fresh
+	s.mu.Unlock()
+	return fresh, nil
 }
 
 // ChangePassword sets a user's own new password after checking the old one. All
@@ -230,7 +235,6 @@ func (s *Service) ChangePassword(ctx context.Context, username, old, password st
 		return ErrNotFound
 	}
 	u.PasswordHash, u.MustChangePassword = hash, false
-	u.Rev++
 	if err := s.putUser(ctx, u); err != nil {
 		return err
 	}

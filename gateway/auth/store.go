@@ -3,17 +3,24 @@ package auth
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Store keeps what the package owns. The service reads everything once at New
 // and answers from memory; it writes through.
 type Store interface {
 	Users(ctx context.Context) ([]User, error)
-	// PutUser inserts or replaces the user of that name, exactly as given.
+	// PutUser makes a user (Rev 0) or changes the one that has this Rev, which
+	// grows by one.
 	PutUser(ctx context.Context, u User) error
+	// SignedIn notes a sign-in; the user's Rev stays.
+	SignedIn(ctx context.Context, username string, at time.Time) error
 	Sessions(ctx context.Context) ([]Session, error)
 	// PutSession inserts or replaces the session of that ID.
 	PutSession(ctx context.Context, s Session) error
+	// TouchSession notes the last use of a session that still exists.
+	TouchSession(ctx context.Context, id string, seen, expires time.Time) error
+	// DeleteSession deletes a session; one that is gone is fs.ErrNotExist.
 	DeleteSession(ctx context.Context, id string) error
 	APITokens(ctx context.Context) ([]APIToken, error)
 	PutAPIToken(ctx context.Context, t APIToken) error

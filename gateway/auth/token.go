@@ -3,7 +3,9 @@ package auth
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -89,7 +91,7 @@ func (s *Service) EndAPIToken(ctx context.Context, id string, by Principal, remo
 	if !found {
 		return ErrNotFound
 	}
-	if err := s.o.Store.DeleteAPIToken(ctx, id); err != nil {
+	if err := s.o.Store.DeleteAPIToken(ctx, id); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete api token: %w", err)
 	}
 	s.audit(ctx, by.Name(), host(remote), "api token ended", id)
