@@ -36,11 +36,11 @@ type Registry struct {
 	failed  atomic.Uint64
 	wake    chan struct{} // a deadline may have come nearer
 
-	mu      sync.Mutex
-	agents  map[string]*agent
-	timers  deadlines
-	closed  bool
-	subs    []*subscriber // copied on write
+	mu     sync.Mutex
+	agents map[string]*agent
+	timers deadlines
+	closed bool
+	subs   []*subscriber // copied on write
 }
 
 type subscriber struct{ fn func(View) }
@@ -231,7 +231,8 @@ func (r *Registry) commitLocked(a *agent, now time.Time) commit {
 	if !ok {
 		close(c.done)
 	}
-	if at := a.deadline(); !at.IsZero() {
+	if at := a.deadline(); !at.IsZero() && !at.Equal(a.hint) {
+		a.hint = at
 		r.timers.add(at, a.name)
 		select {
 		case r.wake <- struct{}{}:

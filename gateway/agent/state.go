@@ -25,6 +25,7 @@ type agent struct {
 	shown     shown
 	since     time.Time
 	rev       uint64
+	hint      time.Time       // the deadline that the registry was last told of
 	facts     []event.Payload // of the change that is being made
 }
 
