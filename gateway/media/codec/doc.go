@@ -8,5 +8,6 @@
 // costs a fifth and needs no resampler.
 //
 // Encoders, decoders and resamplers keep state and belong to one goroutine.
-// After the first packets they allocate nothing. The package is a leaf.
+// After the first packets they allocate nothing, but for the Opus decoder when
+// it hides a lost packet. The package is a leaf.
 package codec

@@ -52,7 +52,7 @@ func NewResampler(from, to int) (*Resampler, error) {
 		r.phases[p] = ph
 	}
 	r.hist = make([]float32, r.taps-1, r.taps-1+4096)
-	r.skip = half - 1 // so that the output is not late
+	r.skip = half // so that the output is not late
 	return r, nil
 }
 
