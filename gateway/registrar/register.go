@@ -276,7 +276,7 @@ func (g *Registrar) life(param int, header string) (time.Duration, error) {
 	life := g.o.DefaultExpires
 	switch header = strings.TrimSpace(header); {
 	case param >= 0:
-		life = time.Duration(param) * time.Second
+		life = time.Duration(min(param, 1<<31)) * time.Second
 	case header != "":
 		// What cannot be read means the default (RFC 3261 section 10.3, step 7),
 		// what is too large is shortened below.
