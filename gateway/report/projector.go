@@ -20,6 +20,12 @@ var (
 	ErrRunning = errors.New("projector is running")
 )
 
+// The names of the alarms.
+const (
+	AlarmDatabase = "report.database"
+	AlarmPoison   = "report.poison"
+)
+
 // Store keeps the tables. Its implementation is gateway/store.
 type Store interface {
 	// Checkpoint returns the sequence of the last applied fact, 0 at first,
@@ -33,6 +39,9 @@ type Store interface {
 // Source is the stream that is read; *event.Stream is one.
 type Source interface {
 	Read(ctx context.Context, after uint64, fn func(event.Fact) error) error
+	// First is the sequence of the oldest fact kept, one above Last when none is.
+	First(ctx context.Context) (uint64, error)
+	// Last is the sequence of the newest fact.
 	Last() uint64
 	// Skip makes sure that no later fact gets a sequence up to seq.
 	Skip(ctx context.Context, seq uint64) error
@@ -71,42 +80,16 @@ type Options struct {
 	Store    Store
 	Source   Source
 	Location *time.Location // of the datetime columns; nil = UTC
-	// Alarm is told when facts cannot be applied, and when they can again.
-	Alarm func(active bool, message string)
+	// Alarm is told when facts cannot be applied and when they can again
+	// (AlarmDatabase), and when one was put aside (AlarmPoison). It is called
+	// from the reader: it must not wait for a fact to be applied.
+	Alarm func(event.Alarm)
 	// BatchSize is how many facts go into one transaction at most (default 500).
 	BatchSize int
 	// BatchWait is how long a fact waits for company (default 50 ms).
 	BatchWait time.Duration
 	// RetryMax bounds the back-off between attempts (default 10 s).
 	RetryMax time.Duration
-}
-
-// Dangling is what a crash left open.
-type Dangling struct {
-	// At is the time of the last sign of life before the crash.
-	At time.Time
-	// Calls close entries, calls, legs and recordings; append them at At.
-	Calls []event.Payload
-	// Agents sign out agents and end their breaks; append them at At unless
-	// the agents are restored from SignedIn.
-	Agents   []event.Payload
-	SignedIn []SignedIn
-}
-
-// SignedIn is an agent who was signed in when the gateway died.
-type SignedIn struct {
-	Agent     string
-	Extension string
-	Session   string
-	Endpoint  string
-	Since     time.Time
-	// Break is the motive of the break that the agent was on, or empty.
-	Break        string
-	BreakComment string
-	BreakSince   time.Time
-	Paused       bool
-	PauseReason  string
-	PausedSince  time.Time
 }
 
 // Stats of a projector.
@@ -119,29 +102,24 @@ type Stats struct {
 	LastCommit time.Time
 }
 
-// Projector applies facts to the tables.
-type Projector struct {
-	o Options
-}
-
-// NewProjector makes a projector.
-func NewProjector(o Options) (*Projector, error) {
+func (o *Options) defaults() error {
 	if o.Log == nil || o.Store == nil || o.Source == nil {
-		return nil, errors.New("report: options need Log, Store and Source")
+		return errors.New("report: options need Log, Store and Source")
 	}
-	return &Projector{o: o}, nil
+	if o.Location == nil {
+		o.Location = time.UTC
+	}
+	if o.Alarm == nil {
+		o.Alarm = func(event.Alarm) {}
+	}
+	if o.BatchSize <= 0 {
+		o.BatchSize = 500
+	}
+	if o.BatchWait <= 0 {
+		o.BatchWait = 50 * time.Millisecond
+	}
+	if o.RetryMax <= 0 {
+		o.RetryMax = 10 * time.Second
+	}
+	return nil
 }
-
-// Run applies facts until ctx ends. It retries for as long as the database is
-// slow or gone; facts wait in the stream meanwhile.
-func (p *Projector) Run(_ context.Context) error { return ErrRunning }
-
-// Dangling applies what is in the stream and returns what was left open. Call
-// it at start, before Run and before any fact of this start is appended.
-func (p *Projector) Dangling(_ context.Context) (Dangling, error) { return Dangling{}, ErrRunning }
-
-// Wait returns when the fact seq has been applied.
-func (p *Projector) Wait(_ context.Context, _ uint64) error { return ErrRunning }
-
-// Stats returns the projector's counters.
-func (p *Projector) Stats() Stats { return Stats{} }

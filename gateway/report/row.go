@@ -21,7 +21,9 @@ type QueueLogRow struct {
 	Agent     string    `json:"agent"`
 	Event     string    `json:"event"`
 	Data      [5]string `json:"data"`
-	Times     Times     `json:"-"`
+	// Number is the customer's, as far as it is known.
+	Number string `json:"number"`
+	Times  Times  `json:"-"`
 }
 
 // Times are the numbers of a queue log row that statistics are made from.
@@ -73,18 +75,18 @@ const TypeRecorded = "recorded"
 
 // QualityRow is what one leg's media was like over a whole call.
 type QualityRow struct {
-	ID          int64     `json:"id"`
-	Seq         uint64    `json:"seq"`
-	Time        time.Time `json:"time"`
-	Datetime    string    `json:"datetime"`
-	GUID        string    `json:"guid"`
-	LegID       string    `json:"legId"`
-	Side        string    `json:"side"`
-	Codec       string    `json:"codec"`
-	PacketsIn   uint64    `json:"packetsIn"`
-	PacketsOut  uint64    `json:"packetsOut"`
-	LostIn      uint64    `json:"lostIn"`
-	QualityFigs `json:",inline"`
+	ID         int64     `json:"id"`
+	Seq        uint64    `json:"seq"`
+	Time       time.Time `json:"time"`
+	Datetime   string    `json:"datetime"`
+	GUID       string    `json:"guid"`
+	LegID      string    `json:"legId"`
+	Side       string    `json:"side"`
+	Codec      string    `json:"codec"`
+	PacketsIn  uint64    `json:"packetsIn"`
+	PacketsOut uint64    `json:"packetsOut"`
+	LostIn     uint64    `json:"lostIn"`
+	QualityFigs
 }
 
 // QualityFigs are the measured figures of a QualityRow.

@@ -30,11 +30,29 @@ import (
 // The errors of a DB. Packages that must not import this one match the errors
 // of io/fs that they wrap: fs.ErrNotExist and fs.ErrExist.
 var (
-	ErrNotFound = fmt.Errorf("not found: %w", fs.ErrNotExist)
+	ErrNotFound error = &sentinel{"not found", fs.ErrNotExist}
 	// ErrConflict says that somebody else changed or made it first, or that
 	// something unique in it is taken.
-	ErrConflict = fmt.Errorf("conflict: %w", fs.ErrExist)
+	ErrConflict error = &sentinel{"conflict", fs.ErrExist}
 )
+
+type sentinel struct {
+	text string
+	is   error
+}
+
+func (s *sentinel) Error() string { return s.text }
+func (s *sentinel) Unwrap() error { return s.is }
+
+// opError is what was being done, which of our errors it met, and the engine's
+// own error, whose text is not for users.
+type opError struct {
+	doing       string
+	kind, cause error
+}
+
+func (e *opError) Error() string   { return e.doing + ": " + e.kind.Error() }
+func (e *opError) Unwrap() []error { return []error{e.kind, e.cause} }
 
 // FileName is the SQLite database in the data folder.
 const FileName = "cordboard.db"
@@ -276,9 +294,9 @@ func wrap(err error, doing string, args ...any) error {
 	what := fmt.Sprintf(doing, args...)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return fmt.Errorf("%s: %w", what, ErrNotFound)
+		return &opError{what, ErrNotFound, err}
 	case isUnique(err):
-		return fmt.Errorf("%s: %w", what, ErrConflict)
+		return &opError{what, ErrConflict, err}
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }
