@@ -64,6 +64,9 @@ type Options struct {
 	// T1 is the round-trip estimate that the dialog layer's timers derive from
 	// (default 500 ms, RFC 3261 section 17.1.1.1).
 	T1 time.Duration
+	// SessionExpires is the session timer for incoming calls whose caller asks
+	// for none; 0 = none. A caller that vanished is noticed by it.
+	SessionExpires time.Duration
 	// MinSE is the shortest session interval that we accept (default 90 s,
 	// RFC 4028 section 5).
 	MinSE time.Duration
