@@ -3,9 +3,14 @@ package media
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Errors of the engine and its ports.
@@ -16,8 +21,14 @@ var (
 	ErrNoCommonCodec = errors.New("no common codec")
 	// ErrNoPorts says that every port of the configured range is in use.
 	ErrNoPorts = errors.New("no free rtp port")
-	// ErrNotEncrypted says that encryption is required and the far side offers none: SIP 488.
-	ErrNotEncrypted = errors.New("media encryption is required")
+	// ErrEncryption says that one side wants SRTP and the other does not: SIP 488.
+	ErrEncryption = errors.New("media encryption does not match")
+	// ErrDescription says that a description lacks what its kind of leg needs: SIP 488.
+	ErrDescription = errors.New("unusable media description")
+	// ErrInterrupted says that a source was replaced before its end.
+	ErrInterrupted = errors.New("playing was interrupted")
+	// ErrDTLS says that the DTLS handshake of a WebRTC leg failed.
+	ErrDTLS = errors.New("dtls failed")
 	// ErrState says that the call does not fit the state of the offer and answer exchange.
 	ErrState = errors.New("no offer is pending")
 	// ErrNoWebRTC says that the engine was made without a WebRTC socket.
@@ -42,6 +53,126 @@ type Options struct {
 	WebRTC net.PacketConn
 	// WebRTCPort is the advertised port when it is not the socket's own (port forwarding).
 	WebRTCPort uint16
+	// Sounds is kept for who plays on the ports; the engine itself plays nothing unasked.
+	Sounds *Library
 	// Certificate is used for DTLS; made by New when nil.
 	Certificate *tls.Certificate
+}
+
+// firstSource is the first number of a route or player; those below are ours.
+const firstSource = 16
+
+// Engine owns the sockets, ports and shards of a gateway's media.
+type Engine struct {
+	o           Options
+	log         *slog.Logger
+	start       time.Time // zero of nanos
+	pool        *portPool
+	mux         *webrtcMux
+	fingerprint string
+	shards      []*shard
+	done        chan struct{}
+	wg          sync.WaitGroup
+	source      atomic.Uint64
+
+	// routing guards who hears whom: partner and playing of every port.
+	routing sync.Mutex
+
+	mu     sync.Mutex
+	ports  map[*Port]struct{}
+	made   int
+	closed bool
+}
+
+// New starts an engine.
+func New(o Options) (*Engine, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if !o.Host.IsValid() {
+		return nil, fmt.Errorf("media host: %w", ErrDescription)
+	}
+	pool, err := newPortPool(o.Bind, o.Host, o.RTPPorts)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		o: o, log: o.Log, pool: pool,
+		start: time.Now().Add(-time.Second), // nanos of a packet are never 0
+		done:  make(chan struct{}),
+		ports: make(map[*Port]struct{}),
+	}
+	e.source.Store(firstSource)
+	if o.WebRTC != nil {
+		if e.mux, err = newWebRTCMux(e, o); err != nil {
+			return nil, err
+		}
+		e.wg.Go(e.mux.run)
+	}
+	for range runtime.GOMAXPROCS(0) {
+		s := &shard{e: e, wake: make(chan struct{}, 1)}
+		e.shards = append(e.shards, s)
+		e.wg.Go(s.run)
+	}
+	return e, nil
+}
+
+// Close closes every port and waits for the goroutines of the engine. It must
+// not be called from an event of a port.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		e.wg.Wait()
+		return nil
+	}
+	e.closed = true
+	ports := make([]*Port, 0, len(e.ports))
+	for p := range e.ports {
+		ports = append(ports, p)
+	}
+	e.mu.Unlock()
+
+	for _, p := range ports {
+		p.Close()
+	}
+	close(e.done)
+	if e.mux != nil {
+		e.mux.close()
+	}
+	e.wg.Wait()
+	return nil
+}
+
+// Ports is how many ports are open.
+func (e *Engine) Ports() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.ports)
+}
+
+// nanos is a time on the engine's clock; never 0 and never going back.
+func (e *Engine) nanos(t time.Time) int64 { return int64(t.Sub(e.start)) }
+
+func (e *Engine) now() int64 { return e.nanos(time.Now()) }
+
+// add takes a new port into the engine and onto a shard.
+func (e *Engine) add(p *Port) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return ErrClosed
+	}
+	e.ports[p] = struct{}{}
+	p.shard = e.shards[e.made%len(e.shards)]
+	e.made++
+	p.shard.add(p)
+	return nil
+}
+
+func (e *Engine) remove(p *Port) {
+	e.mu.Lock()
+	delete(e.ports, p)
+	e.mu.Unlock()
+	p.shard.remove(p)
 }
