@@ -55,11 +55,12 @@ func (l *Line) InviteAs(number string, c Caller) sip.Invite {
 }
 
 // outgoing is a number as the carrier gets it: E.164 digits, with a plus sign
-// only if it was dialled with one. Short and service numbers stay as dialled.
+// only if it was dialled with one. Short numbers and service codes stay as
+// dialled.
 func (l *Line) outgoing(number string) string {
 	number = strings.TrimSpace(number)
-	if number == "" {
-		return ""
+	if number == "" || strings.ContainsAny(number, "*#") {
+		return number // a service code
 	}
 	n := l.t.o.Normalize(l.cfg.Country, number)
 	if strings.HasPrefix(number, "+") && !strings.HasPrefix(n, "+") {
@@ -104,4 +105,22 @@ func (l *Line) ourURI(user string) sip.URI {
 func (l *Line) token() string {
 	h := sha256.Sum256([]byte("trunk " + l.cfg.Name))
 	return "t" + hex.EncodeToString(h[:6])
+}
+
+// plainDigits is Options.Normalize by default: a number without what people
+// write between its digits.
+func plainDigits(_, number string) string {
+	digits := strings.Map(func(r rune) rune {
+		switch {
+		case r >= '0' && r <= '9':
+			return r
+		case strings.ContainsRune("+-./() \u00a0", r):
+			return -1
+		}
+		return 'x'
+	}, number)
+	if digits == "" || strings.Contains(digits, "x") {
+		return number
+	}
+	return digits
 }

@@ -55,8 +55,8 @@ type Options struct {
 	// Contact is the host[:port] at which carriers reach us over a transport,
 	// for registrations and From.
 	Contact func(t Transport) string
-	// Normalize makes a number comparable (campaign.Normalize); default: the
-	// digits as they are.
+	// Normalize makes a number comparable (campaign.Normalize); default: its
+	// digits.
 	Normalize func(country, number string) string
 	// Country is that of trunks without one.
 	Country string
@@ -121,7 +121,7 @@ func New(ctx context.Context, o Options) (*Trunks, error) {
 		o.Resolver = &net.Resolver{}
 	}
 	if o.Normalize == nil {
-		o.Normalize = func(_, number string) string { return number }
+		o.Normalize = plainDigits
 	}
 	if o.Contact == nil {
 		o.Contact = func(Transport) string { return "localhost" }
