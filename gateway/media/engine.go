@@ -21,8 +21,8 @@ var (
 	ErrNoCommonCodec = errors.New("no common codec")
 	// ErrNoPorts says that every port of the configured range is in use.
 	ErrNoPorts = errors.New("no free rtp port")
-	// ErrEncryption says that one side wants SRTP and the other does not: SIP 488.
-	ErrEncryption = errors.New("media encryption does not match")
+	// ErrNotEncrypted says that one side wants SRTP and the other does not: SIP 488.
+	ErrNotEncrypted = errors.New("media encryption does not match")
 	// ErrDescription says that a description lacks what its kind of leg needs: SIP 488.
 	ErrDescription = errors.New("unusable media description")
 	// ErrInterrupted says that a source was replaced before its end.

@@ -132,7 +132,7 @@ func (p *Port) Answered(answer []byte) error {
 }
 
 // Answer answers the far side's offer, the first or a later one (hold, another
-// codec, ICE restart). With ErrNoCommonCodec or ErrEncryption (488) the port
+// codec, ICE restart). With ErrNoCommonCodec or ErrNotEncrypted (488) the port
 // goes on as it was.
 func (p *Port) Answer(ctx context.Context, offer []byte) ([]byte, error) {
 	if err := p.alive(ctx); err != nil {

@@ -183,7 +183,7 @@ func (s *sdes) check(answer *sdp.Media) error {
 			}
 		}
 	}
-	return ErrEncryption
+	return ErrNotEncrypted
 }
 
 func (s *sdes) answer(offer, answer *sdp.Media, _ *sdp.Session) error {
@@ -193,7 +193,7 @@ func (s *sdes) answer(offer, answer *sdp.Media, _ *sdp.Session) error {
 	}
 	theirs, ok := sdp.ChooseCrypto(offer.Crypto)
 	if !ok {
-		return ErrEncryption
+		return ErrNotEncrypted
 	}
 	ours := s.agreed[0]
 	if s.now[0] == nil || ours.Suite != theirs.Suite {
@@ -214,9 +214,9 @@ func (s *sdes) fits(m *sdp.Media) error {
 	proto := strings.ToUpper(m.Proto)
 	switch {
 	case strings.HasPrefix(proto, "UDP/TLS/"):
-		return ErrEncryption
+		return ErrNotEncrypted
 	case s.required != strings.HasPrefix(proto, "RTP/SAVP"):
-		return ErrEncryption
+		return ErrNotEncrypted
 	}
 	return nil
 }
@@ -232,7 +232,7 @@ func (s *sdes) apply(_ *sdp.Media, recv *reception) error {
 		}
 		c, err := sdesCipher(lines[i])
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrEncryption, err)
+			return fmt.Errorf("%w: %w", ErrNotEncrypted, err)
 		}
 		s.now[i] = c
 	}

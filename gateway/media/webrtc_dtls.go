@@ -146,7 +146,7 @@ func (s *dtlsSession) connect() (conn *dtls.Conn, err error) {
 func (s *dtlsSession) useKeys(conn *dtls.Conn) error {
 	chosen, ok := conn.SelectedSRTPProtectionProfile()
 	if !ok {
-		return fmt.Errorf("no srtp profile: %w", ErrEncryption)
+		return fmt.Errorf("no srtp profile: %w", ErrNotEncrypted)
 	}
 	var profile srtp.ProtectionProfile
 	switch chosen { //nolint:exhaustive // only these two were offered
@@ -155,7 +155,7 @@ func (s *dtlsSession) useKeys(conn *dtls.Conn) error {
 	case dtls.SRTP_AES128_CM_HMAC_SHA1_80:
 		profile = srtp.ProtectionProfileAes128CmHmacSha1_80
 	default:
-		return fmt.Errorf("srtp profile %d: %w", chosen, ErrEncryption)
+		return fmt.Errorf("srtp profile %d: %w", chosen, ErrNotEncrypted)
 	}
 	state, ok := conn.ConnectionState()
 	if !ok {

@@ -231,7 +231,7 @@ func (l *webrtcLeg) answer(offer, answer *sdp.Media, s *sdp.Session) error {
 // look checks that a description has what WebRTC needs, and keeps it for apply.
 func (l *webrtcLeg) look(far *sdp.Media) error {
 	if !strings.HasPrefix(strings.ToUpper(far.Proto), "UDP/TLS/") || len(far.DTLS.Fingerprints) == 0 {
-		return ErrEncryption
+		return ErrNotEncrypted
 	}
 	if far.ICE.Ufrag == "" || far.ICE.Pwd == "" {
 		return fmt.Errorf("ice credentials: %w", ErrDescription)
