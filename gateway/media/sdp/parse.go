@@ -218,7 +218,7 @@ func (p *parser) sessionAttribute(name, value string) (bool, error) {
 		return true, nil
 	case "group":
 		f := strings.Fields(value)
-		if len(f) > 0 && strings.EqualFold(f[0], "BUNDLE") && p.s.Bundle == nil {
+		if len(f) > 1 && strings.EqualFold(f[0], "BUNDLE") && p.s.Bundle == nil {
 			p.s.Bundle = f[1:]
 			return true, nil
 		}
