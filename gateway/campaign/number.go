@@ -9,6 +9,10 @@ import (
 // maxNumberText bounds what Normalize looks at: longer texts are no numbers.
 const maxNumberText = 64
 
+// minNumber is the length from which digits are believed to be a number of some
+// country and not an extension or a short code.
+const minNumber = 6
+
 // Normalize returns a telephone number as E.164 digits without the plus sign,
 // so that numbers can be compared (contract: numbers). A number without
 // country code belongs to country, an ISO 3166 code; empty = unknown. What is
@@ -29,7 +33,7 @@ func Normalize(country, number string) string {
 	if digits == "" || strings.ContainsFunc(number, isLetter) {
 		return strings.ToLower(number)
 	}
-	if strings.HasPrefix(number, "+") {
+	if strings.HasPrefix(number, "+") || len(digits) < minNumber {
 		return digits
 	}
 	country = strings.ToUpper(country)
