@@ -46,7 +46,7 @@ type Ringing struct {
 type Answered struct {
 	Call  CallID
 	Codec string
-	// Setup is the time from dialling, or from our answer, until media flowed both ways.
+	// Setup is the time from the answer (the far side's, or ours) until media could flow both ways.
 	Setup time.Duration
 	// Guid is the gateway's call id if it told one.
 	Guid string
@@ -96,7 +96,8 @@ type MediaBack struct{ Call CallID }
 // Ended is the last event of a call.
 type Ended struct {
 	Call CallID
-	// Normal is false when the call failed: a refusal other than busy or declined, lost media, a timeout.
+	// Normal is true for a call that was answered and hung up by either side, for one that we gave up or
+	// refused, and for one whose caller gave up. Busy, no answer, lost media and the like are not.
 	Normal bool
 	// Cause is a word for programs (see the Cause constants), Text for people; Code the SIP status.
 	Cause string

@@ -108,7 +108,7 @@ func (j *Jitter) Pop() ([]byte, Verdict) {
 		return nil, Nothing
 	}
 	if j.filling {
-		if j.depth() < j.target {
+		if j.count < j.target {
 			// A stream that sent few packets and fell silent must not wait for ever.
 			j.empty++
 			if j.count == 0 || j.empty <= j.target {

@@ -1,9 +1,6 @@
 package audio
 
-import (
-	"context"
-	"time"
-)
+import "time"
 
 // maxCatchUp is how many frames a late pacer makes good; a longer stall (a suspended machine) is skipped.
 const maxCatchUp = 10
@@ -29,8 +26,8 @@ func NewPacer() *Pacer {
 }
 
 // Wait blocks until the next tick. It returns how many ticks were given up because the pacer was stalled
-// for longer than it can make good (normally 0), and false when ctx ended.
-func (p *Pacer) Wait(ctx context.Context) (skipped int, ok bool) {
+// for longer than it can make good (normally 0), and false when stop was closed.
+func (p *Pacer) Wait(stop <-chan struct{}) (skipped int, ok bool) {
 	now := time.Now()
 	if late := now.Sub(p.next); late > maxCatchUp*p.every {
 		skipped = int(late / p.every)
@@ -40,12 +37,16 @@ func (p *Pacer) Wait(ctx context.Context) (skipped int, ok bool) {
 		p.timer.Reset(wait)
 		select {
 		case <-p.timer.C:
-		case <-ctx.Done():
+		case <-stop:
 			p.timer.Stop()
 			return skipped, false
 		}
-	} else if ctx.Err() != nil {
-		return skipped, false
+	} else {
+		select {
+		case <-stop:
+			return skipped, false
+		default:
+		}
 	}
 	p.next = p.next.Add(p.every)
 	return skipped, true
