@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -132,6 +134,28 @@ func (d *DB) Audit(ctx context.Context, f report.Filter) (report.Page[report.Aud
 func (d *DB) Poisoned(ctx context.Context, f report.Filter) (report.Page[report.PoisonRow], error) {
 	return page(ctx, d.read, f, columns{at: "at", event: "kind"},
 		poisonRow.row, func(r report.PoisonRow) int64 { return r.ID })
+}
+
+// Query runs a question of its own in a transaction that can change nothing.
+func (d *DB) Query(ctx context.Context, query string, fn func(*sql.Rows) error) (err error) {
+	tx, err := d.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: d.engine == PostgreSQL})
+	if err != nil {
+		return wrap(err, "query")
+	}
+	defer func() {
+		if e := tx.Rollback(); err == nil {
+			err = wrap(e, "query")
+		}
+	}()
+	rows, err := tx.Tx.QueryContext(ctx, query)
+	if err != nil {
+		return wrap(err, "query")
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	if err := fn(rows); err != nil {
+		return err
+	}
+	return wrap(rows.Err(), "query")
 }
 
 // Recording returns the newest recording of a call.
