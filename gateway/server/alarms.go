@@ -1,0 +1,65 @@
+package server
+
+import (
+	"log"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cordboard/cordboard/gateway/trunk"
+)
+
+// alarms are what needs a person now; /readyz and the metrics show them.
+type alarms struct {
+	mu     sync.Mutex
+	active map[string]string
+}
+
+func (a *alarms) set(name string, active bool, message string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !active {
+		delete(a.active, name)
+		return
+	}
+	if a.active == nil {
+		a.active = map[string]string{}
+	}
+	a.active[name] = message
+}
+
+// names are the active alarms.
+func (a *alarms) names() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Sorted(maps.Keys(a.active))
+}
+
+// trunkState follows the keep-alive of a trunk.
+func (s *Server) trunkState(st trunk.Status) {
+	s.log.Info("trunk", "trunk", st.Name, "state", string(st.State))
+}
+
+// unsealTrunk opens a trunk's password.
+func (s *Server) unsealTrunk(sealed []byte) ([]byte, error) {
+	return s.auth.Sealer().Unseal("trunk", sealed)
+}
+
+// originAllowed lets pages of this gateway connect, and clients that are no
+// page. Others are refused: a foreign page must not use a user's network.
+func (s *Server) originAllowed(origin string, r *http.Request) bool {
+	if origin == "" {
+		return true
+	}
+	_, host, ok := strings.Cut(origin, "://")
+	return ok && strings.EqualFold(host, r.Host)
+}
+
+// quietHTTP sends what net/http has to say to the log at debug: handshakes
+// that fail are a scanner's daily bread.
+func quietHTTP(l *slog.Logger, name string) *log.Logger {
+	return slog.NewLogLogger(l.With("listener", name).Handler(), slog.LevelDebug)
+}

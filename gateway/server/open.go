@@ -1,0 +1,273 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cordboard/cordboard/gateway/agent"
+	"github.com/cordboard/cordboard/gateway/auth"
+	"github.com/cordboard/cordboard/gateway/call"
+	"github.com/cordboard/cordboard/gateway/campaign"
+	"github.com/cordboard/cordboard/gateway/config"
+	"github.com/cordboard/cordboard/gateway/event"
+	"github.com/cordboard/cordboard/gateway/media"
+	"github.com/cordboard/cordboard/gateway/queue"
+	"github.com/cordboard/cordboard/gateway/registrar"
+	"github.com/cordboard/cordboard/gateway/report"
+	"github.com/cordboard/cordboard/gateway/sip"
+	"github.com/cordboard/cordboard/gateway/store"
+	"github.com/cordboard/cordboard/gateway/trunk"
+)
+
+// errRecordingsURL refuses what is not built yet instead of recording elsewhere.
+var errRecordingsURL = errors.New("recordings.url: only the data folder is supported by this version") //nolint:gochecknoglobals // a sentinel
+
+// openData makes the data folder and the certificate.
+func (s *Server) openData(context.Context) error {
+	if err := os.MkdirAll(s.c.Data, 0o700); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	if s.c.Recordings.URL != "" {
+		return errRecordingsURL
+	}
+	var err error
+	s.tls, s.certPath, err = certificate(s.c, time.Now())
+	return err
+}
+
+func (s *Server) openStore(ctx context.Context) error {
+	var err error
+	if s.db, err = store.Open(ctx, store.Options{URL: s.c.Database.URL, Dir: s.c.Data, Log: s.log}); err != nil {
+		return err
+	}
+	s.onClose(s.db.Close)
+	return nil
+}
+
+// openStream opens the journal, closes what a crash left open, and starts the
+// reader that fills the tables.
+func (s *Server) openStream(ctx context.Context) error {
+	var err error
+	s.stream, err = event.Open(ctx, event.Options{
+		Dir: s.c.Path("journal"), URL: s.c.NATS.URL, Sync: s.c.Journal.Sync, Log: s.log, Alarm: s.alarm("journal"),
+	})
+	if err != nil {
+		return err
+	}
+	s.onClose(s.stream.Close)
+	s.projector, err = report.NewProjector(report.Options{
+		Log: s.log, Store: s.db, Source: s.stream, Location: s.c.Location(),
+		Alarm: func(a event.Alarm) { s.alarm(a.Name)(a.Active, a.Message) },
+	})
+	if err != nil {
+		return err
+	}
+	s.agents = agent.NewRegistry(agent.Options{Log: s.log, Journal: s.stream})
+	if err := s.recover(ctx); err != nil {
+		return err
+	}
+	s.background(ctx, "log tables", s.projector.Run)
+	return nil
+}
+
+// recover closes the calls that were live when the gateway died and brings
+// back the agents who were signed in (design: gateway killed).
+func (s *Server) recover(ctx context.Context) error {
+	left, err := s.projector.Dangling(ctx)
+	if err != nil {
+		return fmt.Errorf("read what was open: %w", err)
+	}
+	if len(left.Calls) > 0 {
+		s.log.WarnContext(ctx, "closing what the last run left open", "facts", len(left.Calls))
+		if err := s.stream.Append(ctx, left.At, left.Calls...); err != nil {
+			return fmt.Errorf("close what was open: %w", err)
+		}
+	}
+	back := make([]agent.Restored, 0, len(left.SignedIn))
+	for _, a := range left.SignedIn {
+		r := agent.Restored{
+			SignIn:     agent.SignIn{Agent: a.Agent, Extension: a.Extension, Session: a.Session, Endpoint: a.Endpoint},
+			SignedInAt: a.Since, Break: a.Break, Comment: a.BreakComment, BreakSince: a.BreakSince, PausedSince: a.PausedSince,
+		}
+		if r.Break == "" && a.Paused {
+			r.Break = a.PauseReason
+		}
+		back = append(back, r)
+	}
+	if err := s.agents.Restore(back); err != nil {
+		return fmt.Errorf("restore agents: %w", err)
+	}
+	if err := s.stream.Append(ctx, time.Now(), event.GatewayStarted{Version: s.o.Version, Node: hostname()}); err != nil {
+		return fmt.Errorf("note the start: %w", err)
+	}
+	return nil
+}
+
+func hostname() string {
+	h, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return h
+}
+
+// alarm returns how a part raises and lowers its alarm.
+func (s *Server) alarm(name string) func(active bool, message string) {
+	return func(active bool, message string) {
+		if active {
+			s.log.Error("alarm", "alarm", name, "message", message)
+		} else {
+			s.log.Info("alarm is over", "alarm", name, "message", message)
+		}
+		s.alarms.set(name, active, message)
+	}
+}
+
+func (s *Server) openAuth(ctx context.Context) error {
+	var err error
+	s.auth, err = auth.New(ctx, auth.Options{
+		Store: s.db, Journal: s.stream, Log: s.log, Dir: s.c.Data, Realm: s.c.SIP.Realm, TURNRealm: s.c.TURN.Realm,
+		SessionIdle: s.c.Auth.SessionIdle, SessionMax: s.c.Auth.SessionMax, LockAfter: s.c.Auth.LockAfter,
+		Rules: auth.PasswordRules{
+			MinLength: s.c.Auth.PasswordMinLength, Lower: s.c.Auth.PasswordLower, Upper: s.c.Auth.PasswordUpper,
+			Digit: s.c.Auth.PasswordDigit, Special: s.c.Auth.PasswordSpecial,
+		},
+		SessionEnded: s.sessionEnded,
+	})
+	if err != nil {
+		return err
+	}
+	s.background(ctx, "accounts", func(ctx context.Context) error { s.auth.Run(ctx); return nil })
+	return nil
+}
+
+func (s *Server) openMedia(context.Context) error {
+	var err error
+	s.sounds, err = media.NewLibrary(media.LibraryOptions{Dir: s.c.Path("sounds"), Log: s.log, Country: s.c.Country})
+	if err != nil {
+		return err
+	}
+	s.recorder = media.NewRecorder(media.RecorderOptions{Log: s.log})
+	s.onClose(s.recorder.Close)
+	if err := s.openWebRTC(); err != nil {
+		return err
+	}
+	host := s.publicIP()
+	bind := netip.Addr{}
+	if host.IsLoopback() {
+		bind = host
+	}
+	s.engine, err = media.New(media.Options{
+		Log: s.log, Host: host, Bind: bind, RTPPorts: [2]uint16{s.c.Media.RTPPorts.First, s.c.Media.RTPPorts.Last}, WebRTC: s.sockets.webrtc,
+	})
+	if err != nil {
+		return err
+	}
+	s.onClose(s.engine.Close)
+	return nil
+}
+
+func (s *Server) openSignalling(ctx context.Context) error {
+	var err error
+	// A new secret at each start makes older nonces stale, no more.
+	secret := make([]byte, 32)
+	if _, err := rand.Read(secret); err != nil {
+		return fmt.Errorf("secret of nonces: %w", err)
+	}
+	s.digest = sip.NewAuthenticator(s.c.SIP.Realm, secret, s.auth.HA1, sip.AuthOptions{})
+	s.registrar = registrar.New(registrar.Options{Log: s.log, Auth: s.digest, AoR: s.auth.AoR, OnChange: s.phoneChanged})
+	s.onClose(s.registrar.Close)
+	s.endpoint, err = sip.New(sip.Options{
+		Log: s.log, UserAgent: "Cordboard/" + s.o.Version, Host: s.sipHost(), Handler: handler{s}, ClientTLS: nil,
+	})
+	if err != nil {
+		return err
+	}
+	s.onClose(s.endpoint.Close)
+	s.trunks, err = trunk.New(ctx, trunk.Options{
+		Log: s.log, Endpoint: s.endpoint, Realm: s.c.SIP.Realm, Secret: secret, Unseal: s.unsealTrunk,
+		Contact: s.contact, Normalize: campaign.Normalize, Country: s.c.Country, OnState: s.trunkState,
+	})
+	if err != nil {
+		return err
+	}
+	s.onClose(s.trunks.Close)
+	return nil
+}
+
+func (s *Server) openCalls(ctx context.Context) error {
+	s.campaigns = campaign.NewDirectory()
+	s.background(ctx, "agents", s.agents.Run)
+	var err error
+	s.calls, err = call.New(ctx, call.Options{
+		Log: s.log, Journal: s.stream, Signalling: s.endpoint, Locator: s.registrar, Carriers: s.trunks,
+		Media: s.engine, Sounds: s.sounds, Recorder: s.recorder, Recordings: s.c.Path("recordings"),
+		AgentCodecs: s.agentCodecs,
+	})
+	if err != nil {
+		return err
+	}
+	s.queues = queue.NewRunner(queue.Options{
+		Log: s.log, Calls: queueCalls{s}, Agents: s.agents, Journal: s.stream, Location: s.c.Location(), Alive: s.calls.Alive,
+	})
+	s.background(ctx, "queues", s.queues.Run)
+	s.onClose(s.calls.Close)
+	return nil
+}
+
+// loadState reads campaigns and trunks from the database.
+func (s *Server) loadState(ctx context.Context) error {
+	campaigns, err := s.db.Campaigns(ctx)
+	if err != nil {
+		return err
+	}
+	dispositions, err := s.db.AllDispositions(ctx)
+	if err != nil {
+		return err
+	}
+	trunks, err := s.db.Trunks(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.campaigns.Set(campaigns, dispositions); err != nil {
+		return fmt.Errorf("campaigns: %w", err)
+	}
+	s.queues.SetCampaigns(campaigns)
+	if err := s.trunks.Set(trunks); err != nil {
+		return fmt.Errorf("trunks: %w", err)
+	}
+	return nil
+}
+
+// recordingsDir is where recordings lie.
+func (s *Server) recordingsDir() string { return filepath.Join(s.c.Data, "recordings") }
+
+// agentCodecs orders what is offered to an agent's phone (media.agent_codec):
+// on a private network the customer's own codec, which passes through
+// untouched; elsewhere Opus, whose error correction survives a home network.
+func (s *Server) agentCodecs(f sip.Flow, customer string) []string {
+	const opus, pcma, pcmu = "opus", "PCMA", "PCMU"
+	g711 := []string{pcma, pcmu}
+	if customer == pcmu {
+		g711 = []string{pcmu, pcma}
+	}
+	if f.Transport != "ws" && f.Transport != "wss" {
+		return g711 // a desk phone
+	}
+	a := f.Remote.Addr().Unmap()
+	private := a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast()
+	switch mode := s.c.Media.AgentCodec; {
+	case mode == config.CodecG711:
+		return g711
+	case mode == config.CodecOpus, !private:
+		return append([]string{opus}, g711...)
+	default:
+		return append(g711, opus)
+	}
+}
