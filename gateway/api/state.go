@@ -144,4 +144,6 @@ type FieldChange struct {
 type Diff struct {
 	Changes []Change `json:"changes"`
 	DryRun  bool     `json:"dryRun"`
+	// Warnings are settings that work but should be thought over.
+	Warnings []string `json:"warnings,omitempty"`
 }
