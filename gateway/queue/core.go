@@ -95,7 +95,7 @@ type entry struct {
 	tried     []*worker // did not take it in this round
 	retryAt   time.Time
 	armed     time.Time // the retryAt that has a timer
-	worker    *worker // who has it, or had it last
+	worker    *worker   // who has it, or had it last
 }
 
 // offer is one agent rung for one entry.
@@ -383,21 +383,14 @@ func (c *Core) leave(now time.Time, e *entry, why event.LeaveReason, key string,
 	delete(c.entries, e.CallID)
 	wait := e.wait(now)
 	e.state = StateGone
-	switch why {
-	case event.LeftAbandon:
-		e.q.count.Abandoned++
-	case event.LeftTimeout:
-		e.q.count.TimedOut++
-	case event.LeftEmpty:
-		e.q.count.Evicted++
-	case event.LeftKey, event.LeftClosed:
-		e.q.count.LeftOther++
-	}
 	cmd := Command{
 		Kind: CommandLeft, CallID: e.CallID, Queue: e.Queue, Reason: why, Key: key, Drop: drop,
 		Position: position, OriginalPosition: e.original, Hold: wait, Talk: e.talked,
 	}
-	if e.worker != nil { // was connected before: the one entry ends as a call
+	if e.worker == nil {
+		e.q.count.left(why)
+	} else { // was connected before: the one entry ends as a call
+		e.q.count.TalkMs += uint64(max(0, e.talked.Milliseconds()))
 		cmd.Kind, cmd.Agent, cmd.By, cmd.Cause = CommandCompleted, e.worker.name, event.BySystem, "agent lost, then "+string(why)
 		if why == event.LeftAbandon {
 			cmd.By = event.ByCustomer
@@ -405,6 +398,19 @@ func (c *Core) leave(now time.Time, e *entry, why event.LeaveReason, key string,
 	}
 	c.emit(cmd)
 	c.retire(e.q)
+}
+
+func (n *Counters) left(why event.LeaveReason) {
+	switch why {
+	case event.LeftAbandon:
+		n.Abandoned++
+	case event.LeftTimeout:
+		n.TimedOut++
+	case event.LeftEmpty:
+		n.Evicted++
+	case event.LeftKey, event.LeftClosed:
+		n.LeftOther++
+	}
 }
 
 // endTalk ends an entry's time with its agent.

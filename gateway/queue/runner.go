@@ -397,7 +397,7 @@ func (r *Runner) check(ctx context.Context, now time.Time) {
 	}
 }
 
-var errStale = errors.New("core has another state") //nolint:gochecknoglobals // an error value
+var errStale = errors.New("core has another state")
 
 func (r *Runner) repaired(ctx context.Context, what string, err error) {
 	r.count.repairs.Add(1)
