@@ -29,6 +29,7 @@ type front struct {
 	send func(b []byte, to netip.AddrPort) error // to a client
 	cur  current                                 // of the reading goroutine only
 	free func()                                  // after an allocation has ended
+	loop *loop                                   // reads the relays, nil if they are read one by one
 
 	mu     sync.RWMutex
 	relays map[netip.AddrPort]*relay // by client
@@ -91,6 +92,7 @@ func (f *front) fromClient(from netip.AddrPort, b []byte) bool {
 }
 
 // admit decides whether the library sees a message that is no channel's packet.
+// It may run on another goroutine than begin.
 func (f *front) admit(from netip.AddrPort, b []byte) bool {
 	m, ok := parseMessage(b)
 	r := f.relay(from)
@@ -113,8 +115,14 @@ func (f *front) admit(from netip.AddrPort, b []byte) bool {
 			return false
 		}
 	}
-	f.cur = current{message: m, from: from}
 	return true
+}
+
+// begin makes an admitted message the one at hand. The library works on it from
+// now until it reads again.
+func (f *front) begin(from netip.AddrPort, b []byte) {
+	m, _ := parseMessage(b)
+	f.cur = current{message: m, from: from}
 }
 
 func (f *front) answer(b []byte, to netip.AddrPort) {
@@ -234,7 +242,12 @@ func (g generator) AllocatePacketConn(string, int) (net.PacketConn, net.Addr, er
 		c.override = codeInsufficientCap
 		return nil, nil, err
 	}
-	r := newRelay(f, conn, *c)
+	r, err := newRelay(f, conn, *c)
+	if err != nil {
+		s.release(c.user)
+		c.override = codeInsufficientCap
+		return nil, nil, err
+	}
 	if !s.add(r) {
 		s.closeQuietly(r)
 		return nil, nil, net.ErrClosed

@@ -3,6 +3,7 @@ package turn
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -18,6 +19,9 @@ const (
 
 	// maxChannels bounds the channels of one allocation. A call needs one.
 	maxChannels = 32
+
+	// relayQueue bounds the packets without channel that wait for the library.
+	relayQueue = 32
 )
 
 // channel is a bound channel. Peer is as the client names it.
@@ -31,7 +35,11 @@ type channel struct {
 // lets through only what goes to and comes from our own media, and takes the
 // packets of bound channels for itself.
 type relay struct {
-	*net.UDPConn
+	noDeadline
+	sock   socket
+	conn   *net.UDPConn  // read by the library's goroutine, or else
+	in     chan packet   // what the loop read and has no channel yet
+	done   chan struct{} // closed by Close
 	f      *front
 	client netip.AddrPort
 	user   string
@@ -44,17 +52,25 @@ type relay struct {
 	once  sync.Once
 }
 
-func newRelay(f *front, conn *net.UDPConn, c current) *relay {
+func newRelay(f *front, conn *net.UDPConn, c current) (*relay, error) {
+	r := &relay{sock: netSocket{conn}, conn: conn, f: f, client: c.from, user: c.user, key: c.key, done: make(chan struct{})}
+	if f.loop != nil {
+		raw, err := f.loop.adopt(conn)
+		if err != nil {
+			return nil, fmt.Errorf("relay: %w", err)
+		}
+		r.sock, r.conn, r.in = raw, nil, make(chan packet, relayQueue)
+		if err := f.loop.watch(raw, func() { r.readable(raw) }); err != nil {
+			return nil, errors.Join(fmt.Errorf("relay: %w", err), raw.Close())
+		}
+	}
 	f.s.wg.Add(1) // done in Close
-	return &relay{UDPConn: conn, f: f, client: c.from, user: c.user, key: c.key}
+	return r, nil
 }
 
 // publicAddr is the relayed transport address as the client is told.
 func (r *relay) publicAddr() *net.UDPAddr {
-	var port uint16
-	if a, ok := r.LocalAddr().(*net.UDPAddr); ok {
-		port = uint16(a.Port)
-	}
+	port := uint16(r.sock.localAddr().Port)
 	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(r.f.s.o.Public, port))
 }
 
@@ -140,7 +156,7 @@ func (r *relay) toPeer(data []byte, peer netip.AddrPort) {
 		s.stats.peerRefused.Add(1)
 		return
 	}
-	if _, err := r.WriteToUDPAddrPort(data, to); err != nil {
+	if err := r.sock.send(data, to); err != nil {
 		return // a full buffer or a socket being closed: a lost datagram
 	}
 	s.stats.toPeer.Add(1)
@@ -156,39 +172,72 @@ func (r *relay) WriteTo(b []byte, to net.Addr) (int, error) {
 }
 
 // ReadFrom gives the library the packets of our own media that have no channel
-// yet. It drops strangers' and passes on channels' itself.
+// yet.
 func (r *relay) ReadFrom(p []byte) (int, net.Addr, error) {
-	s := r.f.s
+	if r.conn == nil {
+		select {
+		case m := <-r.in:
+			return copy(p, m.data), net.UDPAddrFromAddrPort(m.from), nil
+		case <-r.done:
+			return 0, nil, net.ErrClosed
+		}
+	}
 	for {
-		n, from, err := r.ReadFromUDPAddrPort(r.buf[channelHead:])
+		n, from, err := r.conn.ReadFromUDPAddrPort(r.buf[channelHead:])
+		if errors.Is(err, net.ErrClosed) {
+			return 0, nil, net.ErrClosed
+		}
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return 0, nil, net.ErrClosed
-			}
 			continue // such as an ICMP error: of no concern to the other peers
 		}
-		peer, ok := s.peers.origin(from)
-		if !ok {
-			s.stats.strangers.Add(1)
-			continue
-		}
-		number, bound := r.numberOf(peer)
-		if !bound {
+		if peer, ok := r.fromPeer(n, from); ok {
 			return copy(p, r.buf[channelHead:channelHead+n]), net.UDPAddrFromAddrPort(peer), nil
 		}
-		binary.BigEndian.PutUint16(r.buf[0:], number)
-		binary.BigEndian.PutUint16(r.buf[2:], uint16(n))
-		end := channelHead + n
-		for ; end%4 != 0 && end < len(r.buf); end++ {
-			r.buf[end] = 0 // padding: needed over TCP, allowed over UDP
+	}
+}
+
+// readable reads one packet, on the loop's goroutine.
+func (r *relay) readable(raw *rawSocket) {
+	n, from, err := raw.recv(r.buf[channelHead:])
+	if err != nil {
+		return
+	}
+	if peer, ok := r.fromPeer(n, from); ok {
+		select {
+		case r.in <- packet{data: append([]byte(nil), r.buf[channelHead:channelHead+n]...), from: peer}:
+		default: // the client is slower than its peer: a lost datagram
 		}
-		if err := r.f.send(r.buf[:end], r.client); err != nil {
-			continue
-		}
+	}
+}
+
+// fromPeer takes the n bytes in buf behind the place for a channel's header. It
+// drops a stranger's, passes on a channel's, and leaves others to the library.
+func (r *relay) fromPeer(n int, from netip.AddrPort) (peer netip.AddrPort, library bool) {
+	s := r.f.s
+	peer, ok := s.peers.origin(from)
+	if !ok {
+		s.stats.strangers.Add(1)
+		return peer, false
+	}
+	number, bound := r.numberOf(peer)
+	if !bound {
+		return peer, true
+	}
+	binary.BigEndian.PutUint16(r.buf[0:], number)
+	binary.BigEndian.PutUint16(r.buf[2:], uint16(n))
+	end := channelHead + n
+	for ; end%4 != 0 && end < len(r.buf); end++ {
+		r.buf[end] = 0 // padding: needed over TCP, allowed over UDP
+	}
+	if err := r.f.send(r.buf[:end], r.client); err == nil {
 		s.stats.toClient.Add(1)
 		s.stats.toClientBytes.Add(uint64(n))
 	}
+	return peer, false
 }
+
+// LocalAddr implements net.PacketConn.
+func (r *relay) LocalAddr() net.Addr { return r.sock.localAddr() }
 
 // Close ends the allocation. It never returns an error: the library would stop
 // closing the others.
@@ -204,13 +253,10 @@ func (r *relay) Close() error {
 		delete(f.s.relays, r)
 		f.s.mu.Unlock()
 		f.s.release(r.user)
-		f.s.closeQuietly(r.UDPConn)
+		close(r.done)
+		f.s.closeQuietly(r.sock)
 		f.free()
 		f.s.wg.Done()
 	})
 	return nil
-}
-
-func unmapped(a netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }

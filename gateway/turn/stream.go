@@ -122,6 +122,7 @@ func (c *streamFront) ReadFrom(p []byte) (int, net.Addr, error) {
 		if c.f.fromClient(c.remote, b) || !c.f.admit(c.remote, b) {
 			continue
 		}
+		c.f.begin(c.remote, b)
 		return copy(p, b), c.RemoteAddr(), nil
 	}
 }

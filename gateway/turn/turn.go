@@ -105,6 +105,7 @@ type Server struct {
 	stats   counters
 	noKey   []byte // checked against for unknown users, so that they cost and answer the same
 	udp     *udpFront
+	loop    *loop // nil where there is none
 	done    chan struct{}
 	wg      sync.WaitGroup
 	closing sync.Once
@@ -140,7 +141,7 @@ func New(o Options) (*Server, error) {
 	}
 	if o.UDP != nil {
 		if err := s.serveUDP(o.UDP); err != nil {
-			return nil, err
+			return nil, errors.Join(err, s.Close())
 		}
 	}
 	for _, l := range []net.Listener{o.TCP, o.TLS} {
@@ -214,6 +215,9 @@ func (s *Server) Close() error {
 		}
 		for _, c := range conns {
 			s.closeQuietly(c)
+		}
+		if s.loop != nil {
+			s.loop.end()
 		}
 	})
 	s.wg.Wait()

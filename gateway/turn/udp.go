@@ -5,25 +5,31 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-
-	"golang.org/x/net/ipv4"
+	"sync"
 )
 
 const (
-	// batchSize is how many datagrams one system call may bring.
-	batchSize = 32
-
 	// socketBuffer holds what arrives while the reader is not scheduled.
 	socketBuffer = 4 << 20
+
+	// udpQueue bounds the control messages that wait for the library.
+	udpQueue = 512
+
+	// loopBurst is how many datagrams are read from the clients' socket before
+	// the relays get their turn again.
+	loopBurst = 32
 )
 
 // udpFront is the clients' UDP socket as the library sees it.
 type udpFront struct {
-	*net.UDPConn
-	f      *front
-	batch  *ipv4.PacketConn // recvmmsg; it reads IPv6 sockets as well
-	msgs   []ipv4.Message
-	n, pos int
+	noDeadline
+	f    *front
+	sock socket
+	addr *net.UDPAddr
+	in   chan packet
+	done chan struct{}
+	once sync.Once
+	buf  [maxMessage]byte // of the reader
 }
 
 func (s *Server) serveUDP(pc net.PacketConn) error {
@@ -37,15 +43,28 @@ func (s *Server) serveUDP(pc net.PacketConn) error {
 	if err := conn.SetWriteBuffer(socketBuffer); err != nil {
 		s.log.Warn("turn send buffer", "err", err)
 	}
-	u := &udpFront{UDPConn: conn, batch: ipv4.NewPacketConn(conn), msgs: make([]ipv4.Message, batchSize)}
-	for i := range u.msgs {
-		u.msgs[i].Buffers = [][]byte{make([]byte, maxMessage)}
+	u := &udpFront{in: make(chan packet, udpQueue), done: make(chan struct{})}
+	u.f = newFront(s, func(b []byte, to netip.AddrPort) error { return u.sock.send(b, to) })
+	l, err := newLoop()
+	if err != nil {
+		return fmt.Errorf("turn: %w", err)
 	}
-	u.f = newFront(s, func(b []byte, to netip.AddrPort) error {
-		_, err := conn.WriteToUDPAddrPort(b, to)
-		return err //nolint:wrapcheck // only its presence matters
-	})
-	s.udp = u
+	s.udp, s.loop, u.f.loop = u, l, l
+	if l == nil {
+		u.sock = netSocket{conn}
+		u.addr = u.sock.localAddr()
+		s.wg.Go(func() { u.pump(conn) })
+	} else {
+		s.wg.Go(l.run)
+		raw, err := l.adopt(conn)
+		if err != nil {
+			return fmt.Errorf("turn: %w", err)
+		}
+		u.sock, u.addr = raw, raw.localAddr()
+		if err := l.watch(raw, func() { u.drain(raw) }); err != nil {
+			return fmt.Errorf("turn: %w", err)
+		}
+	}
 	s.wg.Add(1) // done when ReadFrom ends
 	if err := u.f.start(u); err != nil {
 		s.wg.Done()
@@ -54,34 +73,61 @@ func (s *Server) serveUDP(pc net.PacketConn) error {
 	return nil
 }
 
-// ReadFrom gives the library one message at a time and passes channels'
-// packets on by itself. It ends only when the socket is closed: the library
-// would take any other error for the end as well.
-func (u *udpFront) ReadFrom(p []byte) (int, net.Addr, error) {
+// pump reads the socket until it is closed, where there is no loop.
+func (u *udpFront) pump(conn *net.UDPConn) {
 	for {
-		for u.pos < u.n {
-			m := &u.msgs[u.pos]
-			u.pos++
-			a, ok := m.Addr.(*net.UDPAddr)
-			if !ok || m.N >= maxMessage {
-				u.f.s.stats.garbage.Add(1)
-				continue
-			}
-			from, b := unmapped(a.AddrPort()), m.Buffers[0][:m.N]
-			if u.f.fromClient(from, b) || !u.f.admit(from, b) {
-				continue
-			}
-			return copy(p, b), a, nil
+		n, from, err := conn.ReadFromUDPAddrPort(u.buf[:])
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err == nil:
+			u.handle(u.buf[:n], unmapped(from))
 		}
-		n, err := u.batch.ReadBatch(u.msgs, 0)
-		if errors.Is(err, net.ErrClosed) {
-			u.f.s.wg.Done()
-			return 0, nil, net.ErrClosed
+	}
+}
+
+// drain reads what has come, on the loop's goroutine.
+func (u *udpFront) drain(raw *rawSocket) {
+	for range loopBurst {
+		n, from, err := raw.recv(u.buf[:])
+		if errors.Is(err, errFrame) {
+			u.f.s.stats.garbage.Add(1)
+			continue
 		}
 		if err != nil {
-			n = 0
+			return
 		}
-		u.n, u.pos = n, 0
+		u.handle(u.buf[:n], from)
+	}
+}
+
+// handle passes channels' packets on and gives the library what is for it.
+// It never waits.
+func (u *udpFront) handle(b []byte, from netip.AddrPort) {
+	if len(b) >= maxMessage {
+		u.f.s.stats.garbage.Add(1)
+		return
+	}
+	if u.f.fromClient(from, b) || !u.f.admit(from, b) {
+		return
+	}
+	select {
+	case u.in <- packet{data: append([]byte(nil), b...), from: from}:
+	default:
+		u.f.s.stats.limited.Add(1)
+	}
+}
+
+// ReadFrom gives the library one message at a time. It ends only when the
+// socket is closed: the library takes any error for the end.
+func (u *udpFront) ReadFrom(p []byte) (int, net.Addr, error) {
+	select {
+	case m := <-u.in:
+		u.f.begin(m.from, m.data)
+		return copy(p, m.data), net.UDPAddrFromAddrPort(m.from), nil
+	case <-u.done:
+		u.f.s.wg.Done()
+		return 0, nil, net.ErrClosed
 	}
 }
 
@@ -91,8 +137,23 @@ func (u *udpFront) WriteTo(b []byte, to net.Addr) (int, error) {
 	if !ok {
 		return 0, errNotUDP
 	}
-	if err := u.f.send(u.f.outgoing(b), a.AddrPort()); err != nil {
+	if err := u.sock.send(u.f.outgoing(b), unmapped(a.AddrPort())); err != nil {
 		return 0, fmt.Errorf("turn answer: %w", err)
 	}
 	return len(b), nil
+}
+
+// LocalAddr implements net.PacketConn.
+func (u *udpFront) LocalAddr() net.Addr { return u.addr }
+
+// Close implements net.PacketConn.
+func (u *udpFront) Close() error {
+	var err error
+	u.once.Do(func() {
+		close(u.done)
+		if u.sock != nil {
+			err = u.sock.Close()
+		}
+	})
+	return err
 }
