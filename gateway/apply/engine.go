@@ -109,6 +109,9 @@ type Request struct {
 	// Prune deletes what the state does not name.
 	Prune  bool
 	DryRun bool
+	// Exact names campaigns whose dispositions become those of State and no
+	// others.
+	Exact []string
 	// Delete names objects to delete, as KIND/NAME.
 	Delete []string
 	// Expect holds the Rev that an object must have, as KIND/NAME; 0 = it must

@@ -263,17 +263,18 @@ func (p *plan) planDispositions() map[string][]campaign.Disposition {
 		p.note(KindDisposition, label(d), false, api.Disposition{}, DispositionOf(d))
 		lists[d.Campaign], touched[d.Campaign] = append(list, d), true
 	}
-	if p.r.Prune {
-		for name, list := range lists {
-			for _, d := range list {
-				if !slices.Contains(given[name], d) {
-					p.diff = append(p.diff, api.Change{Op: "delete", Kind: KindDisposition, Name: label(d)})
-					touched[name] = true
-				}
+	for name, list := range lists {
+		if !p.r.Prune && !slices.Contains(p.r.Exact, name) {
+			continue
+		}
+		for _, d := range list {
+			if !slices.Contains(given[name], d) {
+				p.diff = append(p.diff, api.Change{Op: "delete", Kind: KindDisposition, Name: label(d)})
+				touched[name] = true
 			}
-			if !slices.Equal(list, given[name]) { // another order too
-				lists[name], touched[name] = given[name], true
-			}
+		}
+		if !slices.Equal(list, given[name]) { // another order too
+			lists[name], touched[name] = given[name], true
 		}
 	}
 	for name := range touched {

@@ -60,8 +60,8 @@ func (p Principal) Name() string {
 	return "token:" + p.TokenID
 }
 
-// scopesOf returns what roles and extra permissions give a user.
-func scopesOf(u User) []Scope {
+// ScopesOf returns what roles and extra permissions give a user.
+func ScopesOf(u User) []Scope {
 	var out []Scope
 	add := func(ss ...Scope) {
 		for _, s := range ss {

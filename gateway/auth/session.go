@@ -30,7 +30,7 @@ func (s *Service) Authenticate(token string, local bool) (Principal, error) {
 		}
 		x.seen.Store(now.Unix())
 		return Principal{
-			Username: u.Username, Extension: u.Extension, Roles: slices.Clone(u.Roles), Scopes: scopesOf(u),
+			Username: u.Username, Extension: u.Extension, Roles: slices.Clone(u.Roles), Scopes: ScopesOf(u),
 			SessionID: x.ID, MustChangePassword: u.MustChangePassword,
 		}, nil
 	}
