@@ -184,6 +184,21 @@ func (c *Core) Leave(now time.Time, callID string, why event.LeaveReason, key st
 	return c.done(now)
 }
 
+// Close ends everything: callers leave from the last to the first, connected
+// calls are completed, nothing is offered.
+func (c *Core) Close(now time.Time) []Command {
+	c.begin()
+	for _, q := range c.queues {
+		for _, e := range slices.Backward(slices.Clone(q.waiting)) {
+			c.leave(now, e, event.LeftClosed, "", true)
+		}
+	}
+	for _, e := range c.entries {
+		c.complete(now, e, event.BySystem, causeOf(event.LeftClosed))
+	}
+	return c.out
+}
+
 func causeOf(why event.LeaveReason) string {
 	if why == event.LeftClosed {
 		return "gateway stopped"

@@ -160,15 +160,13 @@ func (r *Runner) loop(ctx, work context.Context) {
 	}
 	r.drain.Store(true)
 	now := time.Now()
-	for id := range r.records {
-		r.decided(r.core.Leave(now, id, event.LeftClosed, ""))
-		r.settle(work, now)
-	}
+	r.decided(r.core.Close(now))
+	r.carryAll(work, now)
 	for {
 		select {
 		case m := <-r.mailbox:
 			m(work, now)
-			r.settle(work, now)
+			r.carryAll(work, now)
 			continue
 		default:
 		}
@@ -306,11 +304,7 @@ func (r *Runner) agentChanged(v agent.View) {
 // and goes on until there is nothing left of either.
 func (r *Runner) settle(ctx context.Context, now time.Time) {
 	for {
-		for i := 0; i < len(r.todo); i++ {
-			r.carryOut(ctx, now, r.todo[i])
-		}
-		clear(r.todo)
-		r.todo = r.todo[:0]
+		r.carryAll(ctx, now)
 		r.dirtyMu.Lock()
 		names := make([]string, 0, len(r.dirty))
 		for name := range r.dirty {
@@ -329,6 +323,15 @@ func (r *Runner) settle(ctx context.Context, now time.Time) {
 			}
 		}
 	}
+}
+
+// carryAll carries out what was decided, and what is decided meanwhile.
+func (r *Runner) carryAll(ctx context.Context, now time.Time) {
+	for i := 0; i < len(r.todo); i++ {
+		r.carryOut(ctx, now, r.todo[i])
+	}
+	clear(r.todo)
+	r.todo = r.todo[:0]
 	r.count.entries.Store(int64(len(r.records)))
 	r.count.waiting.Store(int64(r.core.waiting))
 }

@@ -397,10 +397,9 @@ func TestBigDay(t *testing.T) {
 
 func BenchmarkBigDay(b *testing.B) {
 	for b.Loop() {
-		d := bigDay(b, 1000, 20_000)
-		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/20_000, "ns/call")
-		b.ReportMetric(float64(d.offers), "offers")
+		bigDay(b, 1000, 20_000)
 	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/20_000, "ns/call")
 }
 
 // The decision for one caller with 1,000 free agents.
