@@ -106,7 +106,7 @@ func (l *Lease) Answered() error {
 func (l *Lease) Release(wrapUpTime time.Duration, campaign string) {
 	// The only errors are those of an agent or a registry that is gone, and
 	// then there is nothing left to give back.
-	_, _ = l.r.change(l.agent, false, func(a *agent, now time.Time) error { //nolint:errcheck // see above
+	_, _ = l.r.change(l.agent, false, func(a *agent, now time.Time) error {
 		if l.gone {
 			return errSame
 		}

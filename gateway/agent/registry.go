@@ -268,7 +268,7 @@ func (r *Registry) expire(now time.Time) time.Duration {
 	}
 	for _, l := range lost {
 		r.expired.Add(1)
-		r.log.Warn("lease expired without a result", "agent_id", l.agent, "call_id", l.callID) //nolint:sloglint // no context belongs to a timer
+		r.log.Warn("lease expired without a result", "agent_id", l.agent, "call_id", l.callID)
 	}
 	return next
 }

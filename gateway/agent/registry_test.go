@@ -60,7 +60,7 @@ type floor struct {
 	j *journal
 }
 
-func withFloor(t *testing.T, fn func(t *testing.T, f floor)) {
+func withFloor(t *testing.T, fn func(f floor)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		j := &journal{}
@@ -72,7 +72,7 @@ func withFloor(t *testing.T, fn func(t *testing.T, f floor)) {
 				t.Error(err)
 			}
 		})
-		fn(t, floor{r, t, j})
+		fn(floor{r, t, j})
 		cancel()
 		wg.Wait()
 	})
@@ -112,15 +112,15 @@ func (f floor) ready() {
 
 // LOG-007, LOG-008
 func TestAvailableOnlyWithAPhone(t *testing.T) {
-	withFloor(t, func(t *testing.T, f floor) {
-		ctx := t.Context()
+	withFloor(t, func(f floor) {
+		ctx := f.t.Context()
 		f.ok(f.SignIn(ctx, SignIn{Agent: "ana", Extension: "2101", Session: "s1", Endpoint: "app"}))
 		f.facts("agent.signedIn", `state offline>offline "no phone" after 0s`)
 		time.Sleep(3 * time.Second)
 		f.ok(f.Phone("ana", true, ""))
 		f.facts(`state offline>available "" after 3s`)
 		if _, err := f.Lease("ana", "c1", KindOffer, "q", time.Minute); err != nil {
-			t.Fatal(err)
+			f.t.Fatal(err)
 		}
 		f.state(Ringing)
 		f.ok(f.Phone("ana", false, "connection lost"))
@@ -133,14 +133,14 @@ func TestAvailableOnlyWithAPhone(t *testing.T) {
 		f.ok(f.SignOut(ctx, "ana", "bye"))
 		f.facts("AGENTLOGOFF bye 65", `state offline>offline "signed out" after 2s`)
 		if err := f.SignOut(ctx, "nobody", ""); !errors.Is(err, ErrUnknown) {
-			t.Fatal(err)
+			f.t.Fatal(err)
 		}
 	})
 }
 
 // AGENT-04, AGENT-06, LOG-028
 func TestWrapUp(t *testing.T) {
-	withFloor(t, func(t *testing.T, f floor) {
+	withFloor(t, func(f floor) {
 		f.ready()
 		talk := func() {
 			l, err := f.Lease("ana", "c1", KindOffer, "q", time.Minute)
@@ -154,11 +154,11 @@ func TestWrapUp(t *testing.T) {
 			f.j.take()
 		}
 		talk()
-		if v, _ := f.Snapshot("ana"); v.Until.Sub(time.Now()) != 10*time.Second || v.Campaign != "q" || v.CallID != "c1" {
-			t.Fatalf("view %+v", v)
+		if v, _ := f.Snapshot("ana"); time.Until(v.Until) != 10*time.Second || v.Campaign != "q" || v.CallID != "c1" {
+			f.t.Fatalf("view %+v", v)
 		}
 		if _, err := f.Lease("ana", "c2", KindOffer, "q", time.Minute); !errors.Is(err, ErrUnavailable) {
-			t.Fatalf("offered in wrap-up: %v", err)
+			f.t.Fatalf("offered in wrap-up: %v", err)
 		}
 		time.Sleep(10*time.Second - time.Nanosecond)
 		f.facts()
@@ -166,10 +166,10 @@ func TestWrapUp(t *testing.T) {
 		f.facts("FINISHWRAPUP 0", `state wrapUp>available "" after 10s`)
 		talk()
 		time.Sleep(3500 * time.Millisecond)
-		f.ok(f.FinishWrapUp(t.Context(), "ana"))
+		f.ok(f.FinishWrapUp(f.t.Context(), "ana"))
 		f.facts("FINISHWRAPUP 7", `state wrapUp>available "" after 3.5s`)
-		if err := f.FinishWrapUp(t.Context(), "ana"); !errors.Is(err, ErrNotWrapUp) {
-			t.Fatal(err)
+		if err := f.FinishWrapUp(f.t.Context(), "ana"); !errors.Is(err, ErrNotWrapUp) {
+			f.t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
 		f.facts()
@@ -184,8 +184,8 @@ func TestWrapUp(t *testing.T) {
 
 // LOG-018 to LOG-021, AGENT-10
 func TestBreaksAndRealPause(t *testing.T) {
-	withFloor(t, func(t *testing.T, f floor) {
-		ctx := t.Context()
+	withFloor(t, func(f floor) {
+		ctx := f.t.Context()
 		f.ready()
 		f.ok(f.Break(ctx, "ana", "Lunch", "soup"))
 		f.facts("break.started", "agent.paused", `state available>onBreak "Lunch" after 0s`)
@@ -196,10 +196,10 @@ func TestBreaksAndRealPause(t *testing.T) {
 		f.ok(f.Unbreak(ctx, "ana"))
 		f.facts("UNBREAK Training 30", "REALUNPAUSE Training 120", `state onBreak>available "" after 30s`)
 		if err := f.Unbreak(ctx, "ana"); !errors.Is(err, ErrNotOnBreak) {
-			t.Fatal(err)
+			f.t.Fatal(err)
 		}
 		if err := f.Break(ctx, "ana", " ", ""); !errors.Is(err, ErrNoReason) {
-			t.Fatal(err)
+			f.t.Fatal(err)
 		}
 
 		l, err := f.Lease("ana", "c1", KindOffer, "q", time.Minute)
@@ -211,8 +211,8 @@ func TestBreaksAndRealPause(t *testing.T) {
 }
 
 func TestBreakDuringACallShowsAfterIt(t *testing.T) {
-	withFloor(t, func(t *testing.T, f floor) {
-		ctx := t.Context()
+	withFloor(t, func(f floor) {
+		ctx := f.t.Context()
 		f.ready()
 		l, err := f.Lease("ana", "c1", KindOffer, "q", time.Minute)
 		f.ok(err)
@@ -231,7 +231,7 @@ func TestBreakDuringACallShowsAfterIt(t *testing.T) {
 
 // contract: no answer.
 func TestNoAnswerPauseIsAPauseWithReason(t *testing.T) {
-	withFloor(t, func(t *testing.T, f floor) {
+	withFloor(t, func(f floor) {
 		f.ready()
 		l, err := f.Lease("ana", "c1", KindOffer, "q", time.Minute)
 		f.ok(err)
@@ -242,15 +242,15 @@ func TestNoAnswerPauseIsAPauseWithReason(t *testing.T) {
 		l.Release(0, "")
 		f.facts("agent.paused", `state ringing>onBreak "no answer" after 0s`)
 		time.Sleep(7 * time.Second)
-		f.ok(f.Unbreak(t.Context(), "ana"))
+		f.ok(f.Unbreak(f.t.Context(), "ana"))
 		f.facts("REALUNPAUSE no answer 7", `state onBreak>available "" after 7s`)
 	})
 }
 
 // contract: the newest sign-in takes over; a call goes on.
 func TestNewestSignInTakesOver(t *testing.T) {
-	withFloor(t, func(t *testing.T, f floor) {
-		ctx := t.Context()
+	withFloor(t, func(f floor) {
+		ctx := f.t.Context()
 		f.ready()
 		l, err := f.Lease("ana", "c1", KindOffer, "q", time.Minute)
 		f.ok(err)
@@ -264,20 +264,20 @@ func TestNewestSignInTakesOver(t *testing.T) {
 		f.facts()
 		v, _ := f.Snapshot("ana")
 		if v.State != OnCall || v.Session != "s2" || v.Endpoint != "desk" {
-			t.Fatalf("view %+v", v)
+			f.t.Fatalf("view %+v", v)
 		}
 		f.ok(f.SignOut(ctx, "ana", "bye")) // the call goes on, no wrap-up, nothing new
 		f.state(OnCall)
 		l.Release(10*time.Second, "q")
 		f.state(Offline)
 		if _, err := f.Lease("ana", "c2", KindOffer, "q", time.Minute); !errors.Is(err, ErrSignedOut) {
-			t.Fatal(err)
+			f.t.Fatal(err)
 		}
 	})
 }
 
 func TestOneOwnerPerAgent(t *testing.T) {
-	withFloor(t, func(t *testing.T, f floor) {
+	withFloor(t, func(f floor) {
 		f.ready()
 		var wg sync.WaitGroup
 		var mu sync.Mutex
@@ -293,21 +293,21 @@ func TestOneOwnerPerAgent(t *testing.T) {
 					won++
 					mu.Unlock()
 				} else if !errors.Is(err, ErrBusy) {
-					t.Error(err)
+					f.t.Error(err)
 				}
 			})
 		}
 		wg.Wait()
 		if won != 1 {
-			t.Fatalf("%d calls got the agent", won)
+			f.t.Fatalf("%d calls got the agent", won)
 		}
 		if n := f.Stats().LeasesExpired; n != 0 {
-			t.Fatalf("%d expired", n)
+			f.t.Fatalf("%d expired", n)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if n := f.Stats().LeasesExpired; n != 1 { // no result came: a repair
-			t.Fatalf("%d expired", n)
+			f.t.Fatalf("%d expired", n)
 		}
 		f.state(Available)
 	})
@@ -315,7 +315,7 @@ func TestOneOwnerPerAgent(t *testing.T) {
 
 // A viewer never learns a fact before the journal has it, a decider at once.
 func TestViewersWaitForTheJournal(t *testing.T) {
-	withFloor(t, func(t *testing.T, f floor) {
+	withFloor(t, func(f floor) {
 		f.ready()
 		var seen []State
 		defer f.Subscribe(func(v View) { seen = append(seen, v.State) })()
@@ -323,19 +323,19 @@ func TestViewersWaitForTheJournal(t *testing.T) {
 		_, err := f.Lease("ana", "c1", KindOffer, "q", time.Minute)
 		f.ok(err)
 		if len(seen) != 1 || seen[0] != Ringing {
-			t.Fatalf("deciders saw %q", seen)
+			f.t.Fatalf("deciders saw %q", seen)
 		}
 		if v, _ := f.Current("ana"); v.State != Ringing {
-			t.Fatalf("current is %s", v.State)
+			f.t.Fatalf("current is %s", v.State)
 		}
 		f.state(Available)
 		time.Sleep(50 * time.Millisecond)
 		f.state(Ringing)
 		f.ok(f.Phone("ana", false, ""))
 		start := time.Now()
-		f.ok(f.SignOut(t.Context(), "ana", "")) // waits for the acknowledgement
+		f.ok(f.SignOut(f.t.Context(), "ana", "")) // waits for the acknowledgement
 		if d := time.Since(start); d != 50*time.Millisecond {
-			t.Fatalf("returned after %s", d)
+			f.t.Fatalf("returned after %s", d)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/cordboard/cordboard/gateway/agent"
@@ -102,7 +103,7 @@ func (r *Runner) offer(now time.Time, rec *record, c Command) {
 			if v.State != StateRinging {
 				v.State, v.Since, v.Agents = StateRinging, now, nil
 			}
-			v.Agents = append(v.Agents[:len(v.Agents):len(v.Agents)], c.Agent)
+			v.Agents = append(slices.Clip(v.Agents), c.Agent)
 		})
 }
 

@@ -175,19 +175,17 @@ func (r *Runner) loop(ctx, work context.Context) {
 	close(r.stopped)
 }
 
-// post gives a message to the runner. It blocks while the mailbox is full, and
-// reports false when the runner has stopped.
-func (r *Runner) post(m message) bool {
+// post gives a message to the runner. It blocks while the mailbox is full; when
+// the runner has stopped there is nobody left whom it concerns.
+func (r *Runner) post(m message) {
 	select {
 	case <-r.stopped:
-		return false
+		return
 	default:
 	}
 	select {
 	case r.mailbox <- m:
-		return true
 	case <-r.stopped:
-		return false
 	}
 }
 

@@ -120,7 +120,7 @@ func support() campaign.Campaign {
 }
 
 // withCentre runs a queue with the agents named, in a bubble of virtual time.
-func withCentre(t *testing.T, o Options, c campaign.Campaign, agents []string, fn func(t *testing.T, c *centre)) {
+func withCentre(t *testing.T, o Options, c campaign.Campaign, agents []string, fn func(c *centre)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		j, p := &memory{}, &phones{}
@@ -142,7 +142,7 @@ func withCentre(t *testing.T, o Options, c campaign.Campaign, agents []string, f
 		for _, a := range agents {
 			ce.signIn(a)
 		}
-		fn(t, ce)
+		fn(ce)
 		synctest.Wait()
 		if n := r.Stats().Repairs; n != 0 && o.Alive == nil {
 			t.Errorf("%d repairs", n)
@@ -196,7 +196,7 @@ func (c *centre) state(name string, want agent.State) {
 
 // 5.1: waits, rings, is answered, ends; LOG-010, LOG-012, LOG-013.
 func TestCallFromQueueToWrapUp(t *testing.T) {
-	withCentre(t, Options{}, support(), nil, func(t *testing.T, c *centre) {
+	withCentre(t, Options{}, support(), nil, func(c *centre) {
 		c.enter("c1")
 		c.did()
 		time.Sleep(7 * time.Second)
@@ -219,10 +219,10 @@ func TestCallFromQueueToWrapUp(t *testing.T) {
 		c.Hangup("c2") // the caller hangs up while talking
 		synctest.Wait()
 		if got := c.journal.of("c2"); got[len(got)-1] != "COMPLETE ana by customer 70|0|1" {
-			t.Fatalf("facts %q", got)
+			c.t.Fatalf("facts %q", got)
 		}
-		if err := c.agents.FinishWrapUp(t.Context(), "ana"); err != nil {
-			t.Fatal(err)
+		if err := c.agents.FinishWrapUp(c.t.Context(), "ana"); err != nil {
+			c.t.Fatal(err)
 		}
 		c.state("ana", agent.Available)
 	})
@@ -230,7 +230,7 @@ func TestCallFromQueueToWrapUp(t *testing.T) {
 
 // 5.2: RINGNOANSWER, the next agent, reject, no-answer pause.
 func TestNoAnswerRejectAndPause(t *testing.T) {
-	withCentre(t, Options{}, support(), []string{"ana", "ben"}, func(_ *testing.T, c *centre) {
+	withCentre(t, Options{}, support(), []string{"ana", "ben"}, func(c *centre) {
 		c.enter("c1")
 		time.Sleep(15 * time.Second)
 		c.Result("c1", "ana", RingResult{Outcome: NoAnswer, RingMs: 15004})
@@ -311,16 +311,16 @@ func TestCallerHangsUpAtEveryMoment(t *testing.T) {
 	}
 	for name, m := range moments {
 		t.Run(name, func(t *testing.T) {
-			withCentre(t, Options{}, support(), nil, func(t *testing.T, c *centre) {
+			withCentre(t, Options{}, support(), nil, func(c *centre) {
 				m.do(c)
 				time.Sleep(11 * time.Second)
 				synctest.Wait()
 				got := c.journal.of("c1")
 				if len(got) == 0 || got[len(got)-1] != m.last {
-					t.Fatalf("facts %q, want %q last", got, m.last)
+					c.t.Fatalf("facts %q, want %q last", got, m.last)
 				}
 				if s := c.Stats(); s.Entries != 0 || s.Facts != 0 || s.Actions != 0 {
-					t.Fatalf("left behind: %+v", s)
+					c.t.Fatalf("left behind: %+v", s)
 				}
 				if _, ok := c.agents.Current("ana"); ok {
 					c.state("ana", agent.Available)
@@ -332,11 +332,11 @@ func TestCallerHangsUpAtEveryMoment(t *testing.T) {
 
 // 5.4: the agent's app is killed while it rings and while talking.
 func TestAgentIsLost(t *testing.T) {
-	withCentre(t, Options{}, support(), []string{"ana", "ben"}, func(t *testing.T, c *centre) {
+	withCentre(t, Options{}, support(), []string{"ana", "ben"}, func(c *centre) {
 		c.enter("c1")
 		c.did("ring c1 ana 15s")
 		if err := c.agents.Phone("ana", false, "connection lost"); err != nil {
-			t.Fatal(err)
+			c.t.Fatal(err)
 		}
 		c.did("stop c1 ana: the agent's phone is gone", "ring c1 ben 15s")
 		c.state("ana", agent.Offline)
@@ -344,7 +344,7 @@ func TestAgentIsLost(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(20 * time.Second)
 		if err := c.agents.Phone("ben", false, "connection lost"); err != nil {
-			t.Fatal(err)
+			c.t.Fatal(err)
 		}
 		c.state("ben", agent.OnCall)
 		time.Sleep(30 * time.Second)
@@ -352,7 +352,7 @@ func TestAgentIsLost(t *testing.T) {
 		c.state("ben", agent.Offline)
 		c.did()
 		if err := c.agents.Phone("ana", true, ""); err != nil {
-			t.Fatal(err)
+			c.t.Fatal(err)
 		}
 		c.did("ring c1 ana 15s")
 		c.Result("c1", "ana", RingResult{Outcome: Answered, LegID: "leg2"})
@@ -365,7 +365,7 @@ func TestAgentIsLost(t *testing.T) {
 }
 
 func TestRingErrorGoesToTheNext(t *testing.T) {
-	withCentre(t, Options{}, support(), []string{"ana", "ben"}, func(_ *testing.T, c *centre) {
+	withCentre(t, Options{}, support(), []string{"ana", "ben"}, func(c *centre) {
 		c.calls.ring = func(_, agentName string, _ RingOptions) error {
 			if agentName == "ana" {
 				return errors.New("no binding")
@@ -380,13 +380,13 @@ func TestRingErrorGoesToTheNext(t *testing.T) {
 
 // An agent who dials out in the same moment is not rung.
 func TestAgentTakenBySomethingElse(t *testing.T) {
-	withCentre(t, Options{}, support(), []string{"ana", "ben"}, func(t *testing.T, c *centre) {
+	withCentre(t, Options{}, support(), []string{"ana", "ben"}, func(c *centre) {
 		l, err := c.agents.Lease("ana", "out1", agent.KindDialled, "Sales->", 0)
 		if err != nil {
-			t.Fatal(err)
+			c.t.Fatal(err)
 		}
-		if err := c.Enter(t.Context(), Caller{CallID: "c1", Queue: "Support<-"}); err != nil {
-			t.Fatal(err)
+		if err := c.Enter(c.t.Context(), Caller{CallID: "c1", Queue: "Support<-"}); err != nil {
+			c.t.Fatal(err)
 		}
 		c.did("ring c1 ben 15s")
 		c.enter("c2")
@@ -398,26 +398,26 @@ func TestAgentTakenBySomethingElse(t *testing.T) {
 // A lost result: the queue gives up, nobody is stuck.
 func TestLostResultIsRepaired(t *testing.T) {
 	alive := func(string) bool { return true }
-	withCentre(t, Options{Alive: alive}, support(), []string{"ana"}, func(t *testing.T, c *centre) {
+	withCentre(t, Options{Alive: alive}, support(), []string{"ana"}, func(c *centre) {
 		c.enter("c1")
 		time.Sleep(15*time.Second + RingGrace)
 		c.did("ring c1 ana 15s", "stop c1 ana: no result came")
 		c.state("ana", agent.Available)
 		if n := c.Stats().Repairs; n != 1 {
-			t.Fatalf("%d repairs", n)
+			c.t.Fatalf("%d repairs", n)
 		}
 	})
 }
 
 func TestEntryWhoseCallIsGoneIsRepaired(t *testing.T) {
 	alive := func(id string) bool { return id != "ghost" }
-	withCentre(t, Options{Alive: alive}, support(), []string{"ana"}, func(t *testing.T, c *centre) {
+	withCentre(t, Options{Alive: alive}, support(), []string{"ana"}, func(c *centre) {
 		c.enter("ghost")
 		c.Result("ghost", "ana", RingResult{Outcome: Answered})
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if s := c.Stats(); s.Entries != 0 || s.Repairs != 1 {
-			t.Fatalf("stats %+v", s)
+			c.t.Fatalf("stats %+v", s)
 		}
 		time.Sleep(10 * time.Second)
 		c.state("ana", agent.Available)
@@ -427,7 +427,7 @@ func TestEntryWhoseCallIsGoneIsRepaired(t *testing.T) {
 // Facts first: a viewer sees nothing before the journal has it, the phone rings
 // all the same, and other calls are not held up.
 func TestSlowJournalDelaysViewersNotPhones(t *testing.T) {
-	withCentre(t, Options{}, support(), []string{"ana", "ben"}, func(t *testing.T, c *centre) {
+	withCentre(t, Options{}, support(), []string{"ana", "ben"}, func(c *centre) {
 		c.journal.mu.Lock()
 		c.journal.delay = 80 * time.Millisecond
 		c.journal.mu.Unlock()
@@ -436,37 +436,37 @@ func TestSlowJournalDelaysViewersNotPhones(t *testing.T) {
 		c.enter("c2")
 		c.did("ring c1 ana 15s", "ring c2 ben 15s")
 		if d := time.Since(start); d != 0 {
-			t.Fatalf("ringing took %s", d)
+			c.t.Fatalf("ringing took %s", d)
 		}
 		visible := func() int {
-			v, err := c.Snapshot(t.Context())
+			v, err := c.Snapshot(c.t.Context())
 			if err != nil || len(v) != 1 {
-				t.Fatalf("snapshot %v, %v", v, err)
+				c.t.Fatalf("snapshot %v, %v", v, err)
 			}
 			return len(v[0].Entries)
 		}
 		if n := visible(); n != 0 {
-			t.Fatalf("%d callers are seen before the journal has them", n)
+			c.t.Fatalf("%d callers are seen before the journal has them", n)
 		}
 		time.Sleep(80 * time.Millisecond)
 		synctest.Wait()
 		if n := visible(); n != 2 {
-			t.Fatalf("%d callers are seen", n)
+			c.t.Fatalf("%d callers are seen", n)
 		}
-		v, err := c.Snapshot(t.Context())
+		v, err := c.Snapshot(c.t.Context())
 		if err != nil || v[0].Waiting != 2 || v[0].Ringing != 0 { // OFFER is not journaled yet
-			t.Fatalf("snapshot %+v, %v", v, err)
+			c.t.Fatalf("snapshot %+v, %v", v, err)
 		}
 		time.Sleep(time.Second)
 	})
 }
 
 func TestOverload(t *testing.T) {
-	withCentre(t, Options{MaxCallers: 2, MaxFacts: 3}, support(), nil, func(t *testing.T, c *centre) {
+	withCentre(t, Options{MaxCallers: 2, MaxFacts: 3}, support(), nil, func(c *centre) {
 		c.enter("c1")
 		c.enter("c2")
-		if err := c.Enter(t.Context(), Caller{CallID: "c3", Queue: "Support<-"}); !errors.Is(err, ErrOverload) {
-			t.Fatalf("third caller: %v", err)
+		if err := c.Enter(c.t.Context(), Caller{CallID: "c3", Queue: "Support<-"}); !errors.Is(err, ErrOverload) {
+			c.t.Fatalf("third caller: %v", err)
 		}
 		c.Hangup("c1")
 		c.enter("c4")
@@ -476,19 +476,19 @@ func TestOverload(t *testing.T) {
 		c.Hangup("c2")
 		c.Hangup("c4")
 		c.enter("c5")
-		if err := c.Enter(t.Context(), Caller{CallID: "c6", Queue: "Support<-"}); !errors.Is(err, ErrOverload) {
-			t.Fatalf("caller while facts wait: %v", err)
+		if err := c.Enter(c.t.Context(), Caller{CallID: "c6", Queue: "Support<-"}); !errors.Is(err, ErrOverload) {
+			c.t.Fatalf("caller while facts wait: %v", err)
 		}
 		time.Sleep(time.Second)
 		c.enter("c7")
 		if n := c.Stats().Overloads; n != 2 {
-			t.Fatalf("%d overloads", n)
+			c.t.Fatalf("%d overloads", n)
 		}
 	})
 }
 
 func TestStopDrainsAndCloses(t *testing.T) {
-	withCentre(t, Options{}, support(), []string{"ana", "ben"}, func(t *testing.T, c *centre) {
+	withCentre(t, Options{}, support(), []string{"ana", "ben"}, func(c *centre) {
 		c.enter("c1")
 		c.Result("c1", "ana", RingResult{Outcome: Answered, LegID: "l"})
 		c.enter("c2")
@@ -496,8 +496,8 @@ func TestStopDrainsAndCloses(t *testing.T) {
 		c.calls.take()
 		time.Sleep(5 * time.Second)
 		c.Drain()
-		if err := c.Enter(t.Context(), Caller{CallID: "c4", Queue: "Support<-"}); !errors.Is(err, ErrStopping) {
-			t.Fatalf("entered while draining: %v", err)
+		if err := c.Enter(c.t.Context(), Caller{CallID: "c4", Queue: "Support<-"}); !errors.Is(err, ErrStopping) {
+			c.t.Fatalf("entered while draining: %v", err)
 		}
 		c.journal.mu.Lock()
 		c.journal.delay = 50 * time.Millisecond
@@ -505,11 +505,11 @@ func TestStopDrainsAndCloses(t *testing.T) {
 		c.stop()
 		got := c.calls.take()
 		if len(got) != 4 { // nobody is rung any more
-			t.Errorf("call layer got %q", got)
+			c.t.Errorf("call layer got %q", got)
 		}
 		for _, want := range []string{"stop c2 ben: the caller is gone", "drop c1: closed", "drop c2: closed", "drop c3: closed"} {
 			if !slices.Contains(got, want) {
-				t.Errorf("%q is missing in %q", want, got)
+				c.t.Errorf("%q is missing in %q", want, got)
 			}
 		}
 		for call, want := range map[string]string{
@@ -518,18 +518,18 @@ func TestStopDrainsAndCloses(t *testing.T) {
 		} {
 			got := c.journal.of(call)
 			if last := got[len(got)-1]; last != want {
-				t.Errorf("%s: %q, want %q", call, last, want)
+				c.t.Errorf("%s: %q, want %q", call, last, want)
 			}
 		}
-		if err := c.Enter(t.Context(), Caller{CallID: "c5", Queue: "Support<-"}); !errors.Is(err, ErrStopping) {
-			t.Fatalf("entered after the end: %v", err)
+		if err := c.Enter(c.t.Context(), Caller{CallID: "c5", Queue: "Support<-"}); !errors.Is(err, ErrStopping) {
+			c.t.Fatalf("entered after the end: %v", err)
 		}
 		c.Hangup("c1") // nobody is there to take it
 	})
 }
 
 func TestMembersChangedAreFacts(t *testing.T) {
-	withCentre(t, Options{}, support(), nil, func(t *testing.T, c *centre) {
+	withCentre(t, Options{}, support(), nil, func(c *centre) {
 		c.SetCampaigns([]campaign.Campaign{q("Support<-", campaign.Linear, "ana", "cat"), q("New<-", campaign.Linear, "ana")})
 		synctest.Wait()
 		var got []string
@@ -543,7 +543,7 @@ func TestMembersChangedAreFacts(t *testing.T) {
 			"event.MemberAdded{New<- ana}", "event.MemberAdded{Support<- cat}", "event.MemberRemoved{Support<- ben}", "event.QueueCreated{New<-}",
 		}
 		if !slices.Equal(got, want) {
-			t.Fatalf("facts %q", got)
+			c.t.Fatalf("facts %q", got)
 		}
 	})
 }
