@@ -135,26 +135,18 @@ func (d *DB) openSQLite(ctx context.Context, o Options) error {
 		return fmt.Errorf("open database: %w", err)
 	}
 	for _, p := range []struct {
-		db    **bun.DB
-		sync  string
-		mode  string
-		conns int
+		db       **bun.DB
+		sync     string
+		readOnly bool
+		conns    int
 	}{
-		{&d.write, "FULL", "rw", 1},
-		{&d.facts, "NORMAL", "rw", 1},
-		{&d.read, "NORMAL", "ro", o.MaxConns},
+		{&d.write, "FULL", false, 1},
+		{&d.facts, "NORMAL", false, 1},
+		{&d.read, "NORMAL", true, o.MaxConns},
 	} {
-		q := url.Values{"_txlock": {"immediate"}, "_pragma": {
-			fmt.Sprintf("busy_timeout(%d)", o.BusyTimeout.Milliseconds()),
-			"journal_mode(WAL)", "synchronous(" + p.sync + ")", "temp_store(MEMORY)",
-		}}
-		if p.mode == "ro" {
-			q.Set("_txlock", "deferred")
-			q.Add("_pragma", "query_only(1)")
-		}
-		s, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: d.path}).EscapedPath(), RawQuery: q.Encode()}).String())
+		s, err := sqliteFile(d.path, p.sync, p.readOnly, o.BusyTimeout)
 		if err != nil {
-			return fmt.Errorf("open database: %w", err)
+			return err
 		}
 		s.SetMaxOpenConns(p.conns)
 		s.SetMaxIdleConns(p.conns)
@@ -164,6 +156,24 @@ func (d *DB) openSQLite(ctx context.Context, o Options) error {
 		}
 	}
 	return nil
+}
+
+// sqliteFile opens SQLite's file.
+func sqliteFile(path, syncMode string, readOnly bool, busy time.Duration) (*sql.DB, error) {
+	q := url.Values{"_txlock": {"immediate"}, "_pragma": {
+		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
+		"journal_mode(WAL)", "synchronous(" + syncMode + ")", "temp_store(MEMORY)",
+	}}
+	if readOnly {
+		q.Set("_txlock", "deferred")
+		q.Add("_pragma", "query_only(1)")
+	}
+	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}
+	db, err := sql.Open("sqlite", u.String())
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	return db, nil
 }
 
 func (d *DB) openPostgres(ctx context.Context, o Options) error {
@@ -196,24 +206,9 @@ func (d *DB) openPostgres(ctx context.Context, o Options) error {
 
 // migrate runs the migrations of the engine that have not run yet.
 func (d *DB) migrate(ctx context.Context) error {
-	files, err := fs.Sub(migrations, "migrations/"+string(d.engine))
+	p, err := d.provider()
 	if err != nil {
-		return fmt.Errorf("migrations: %w", err)
-	}
-	opts := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
-	dialect := goose.DialectSQLite3
-	if d.engine == PostgreSQL {
-		dialect = goose.DialectPostgres
-		// Several nodes may start at once.
-		l, err := lock.NewPostgresSessionLocker()
-		if err != nil {
-			return fmt.Errorf("migration lock: %w", err)
-		}
-		opts = append(opts, goose.WithSessionLocker(l))
-	}
-	p, err := goose.NewProvider(dialect, d.write.DB, files, opts...)
-	if err != nil {
-		return fmt.Errorf("read migrations: %w", err)
+		return err
 	}
 	done, err := p.Up(ctx)
 	if err != nil {
@@ -223,6 +218,30 @@ func (d *DB) migrate(ctx context.Context) error {
 		d.log.InfoContext(ctx, "database migrated", "version", m.Source.Version, "took", m.Duration)
 	}
 	return nil
+}
+
+// provider is what runs the migrations of the engine.
+func (d *DB) provider() (*goose.Provider, error) {
+	files, err := fs.Sub(migrations, "migrations/"+string(d.engine))
+	if err != nil {
+		return nil, fmt.Errorf("migrations: %w", err)
+	}
+	opts := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
+	dialect := goose.DialectSQLite3
+	if d.engine == PostgreSQL {
+		dialect = goose.DialectPostgres
+		// Several nodes may start at once.
+		l, err := lock.NewPostgresSessionLocker()
+		if err != nil {
+			return nil, fmt.Errorf("migration lock: %w", err)
+		}
+		opts = append(opts, goose.WithSessionLocker(l))
+	}
+	p, err := goose.NewProvider(dialect, d.write.DB, files, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("read migrations: %w", err)
+	}
+	return p, nil
 }
 
 // Engine returns which engine holds the data.

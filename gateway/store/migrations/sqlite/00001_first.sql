@@ -258,3 +258,27 @@ CREATE TABLE poisoned_facts (
     data    TEXT NOT NULL,
     error   TEXT NOT NULL
 );
+
+-- +goose Down
+DROP TABLE poisoned_facts;
+DROP VIEW auditory;
+DROP TABLE audit;
+DROP VIEW tags;
+DROP TABLE recording_tags;
+DROP TABLE dispositions;
+DROP TABLE recordings;
+DROP TABLE call_quality;
+DROP VIEW cdr_repo;
+DROP TABLE cdr;
+DROP VIEW queue_log_repo;
+DROP TABLE queue_log;
+DROP TABLE open_items;
+DROP TABLE checkpoint;
+DROP TABLE settings;
+DROP TABLE trunks;
+DROP TABLE campaign_dispositions;
+DROP TABLE campaigns;
+DROP TABLE api_tokens;
+DROP TABLE sessions;
+DROP TABLE password_history;
+DROP TABLE users;
