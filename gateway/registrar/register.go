@@ -68,8 +68,7 @@ func (g *Registrar) handle(ctx context.Context, r *sip.Request) (code int, reaso
 		user: user, aor: aor, contacts: r.Contacts(), expires: r.Header("Expires"),
 		callID: r.CallID(), cseq: r.CSeq(), flow: r.Flow(), agent: r.Header("User-Agent"),
 	}, time.Now())
-	var no *refusal
-	if errors.As(err, &no) {
+	if no, ok := errors.AsType[*refusal](err); ok {
 		return no.code, no.reason, no.headers
 	}
 	return 200, "OK", list

@@ -94,14 +94,14 @@ func must(t *testing.T, g *Registrar, r registration) []string {
 	return out
 }
 
-func refused(t *testing.T, g *Registrar, r registration, code int) *refusal {
+func refused(t *testing.T, g *Registrar, r registration, code int) []sip.Header {
 	t.Helper()
 	_, err := g.register(r, time.Now())
 	var no *refusal
 	if !errors.As(err, &no) || no.code != code {
 		t.Fatalf("got %v, want %d", err, code)
 	}
-	return no
+	return no.headers
 }
 
 func want(t *testing.T, rec *recorder, changes ...string) {
@@ -194,8 +194,8 @@ func TestRemoves(t *testing.T) {
 		must(t, g, phone("2101-b", "sip:c@1.2.3.4", 600, 1, udp(1)))
 		must(t, g, phone("2101-a", "sip:a@1.2.3.4", 0, 2, udp(1)))
 		must(t, g, phone("2101-a", "sip:never@1.2.3.4", 0, 2, udp(1)))
-		refused(t, g, registration{user: "2101-a", aor: "2101", contacts: []sip.Contact{star}, expires: "60", callID: "x"}, 400)
-		refused(t, g, registration{user: "2101-a", aor: "2101", contacts: []sip.Contact{star, contact("sip:a@b", 0)}, expires: "0", callID: "x"}, 400)
+		_ = refused(t, g, registration{user: "2101-a", aor: "2101", contacts: []sip.Contact{star}, expires: "60", callID: "x"}, 400)
+		_ = refused(t, g, registration{user: "2101-a", aor: "2101", contacts: []sip.Contact{star, contact("sip:a@b", 0)}, expires: "0", callID: "x"}, 400)
 		if d := cmp.Diff([]string{"2101-b", "2101-a"}, users(g)); d != "" {
 			t.Fatal(d)
 		}
@@ -215,13 +215,13 @@ func TestRemoves(t *testing.T) {
 func TestOrder(t *testing.T) {
 	story(t, Options{}, func(g *Registrar, rec *recorder) {
 		must(t, g, phone("2101-a", "sip:a@1.2.3.4", 600, 5, udp(1)))
-		refused(t, g, phone("2101-a", "sip:a@1.2.3.4", 0, 5, udp(1)), 500)
-		refused(t, g, phone("2101-a", "sip:a@1.2.3.4", 600, 4, udp(1)), 500)
+		_ = refused(t, g, phone("2101-a", "sip:a@1.2.3.4", 0, 5, udp(1)), 500)
+		_ = refused(t, g, phone("2101-a", "sip:a@1.2.3.4", 600, 4, udp(1)), 500)
 		// All or nothing: the new contact of a refused request is not kept.
 		r := phone("2101-a", "sip:new@1.2.3.4", 600, 4, udp(1))
 		r.callID = "id-2101-asip:a@1.2.3.4"
 		r.contacts = append(r.contacts, contact("sip:a@1.2.3.4", 600))
-		refused(t, g, r, 500)
+		_ = refused(t, g, r, 500)
 		other := phone("2101-a", "sip:a@1.2.3.4", 600, 1, udp(1))
 		other.callID = "after a restart"
 		must(t, g, other)
@@ -231,8 +231,8 @@ func TestOrder(t *testing.T) {
 
 func TestIntervals(t *testing.T) {
 	story(t, Options{MinExpires: time.Minute, MaxExpires: time.Hour, DefaultExpires: 10 * time.Minute}, func(g *Registrar, _ *recorder) {
-		no := refused(t, g, phone("2101-a", "sip:a@1.2.3.4", 59, 1, udp(1)), 423)
-		if d := cmp.Diff([]sip.Header{{Name: "Min-Expires", Value: "60"}}, no.headers); d != "" {
+		headers := refused(t, g, phone("2101-a", "sip:a@1.2.3.4", 59, 1, udp(1)), 423)
+		if d := cmp.Diff([]sip.Header{{Name: "Min-Expires", Value: "60"}}, headers); d != "" {
 			t.Fatal(d)
 		}
 		for i, c := range []struct {
@@ -263,7 +263,7 @@ func TestBoundOfBindings(t *testing.T) {
 		must(t, g, phone("2101-a", "sip:a1@1.2.3.4", 600, 1, udp(1)))
 		must(t, g, phone("2101-a", "sip:a2@1.2.3.4", 600, 1, udp(1)))
 		must(t, g, phone("2101-b", "sip:b@1.2.3.4", 600, 1, udp(1)))
-		refused(t, g, phone("2101-c", "sip:c@1.2.3.4", 600, 1, udp(1)), 403)
+		_ = refused(t, g, phone("2101-c", "sip:c@1.2.3.4", 600, 1, udp(1)), 403)
 		rec.take()
 		must(t, g, phone("2101-a", "sip:a3@1.2.3.4", 600, 1, udp(1)))
 		want(t, rec, "unregistered 2101-a", "registered 2101-a")
@@ -278,7 +278,7 @@ func TestBoundOfBindings(t *testing.T) {
 		for i := range 4 {
 			r.contacts = append(r.contacts, contact(fmt.Sprintf("sip:y%d@1.2.3.4", i), 600))
 		}
-		refused(t, g, r, 403)
+		_ = refused(t, g, r, 403)
 	})
 }
 
@@ -291,11 +291,11 @@ func TestBadContacts(t *testing.T) {
 			contact("sip:a@b", 600, sip.Param{Name: "reg-id", Value: "-1"}),
 			contact("sip:a@b", 600, sip.Param{Name: "+sip.instance", Value: "<a\r\nX: y>"}),
 		} {
-			refused(t, g, registration{user: "2101-a", aor: "2101", contacts: []sip.Contact{c}, callID: "x", cseq: 1, flow: udp(1)}, 400)
+			_ = refused(t, g, registration{user: "2101-a", aor: "2101", contacts: []sip.Contact{c}, callID: "x", cseq: 1, flow: udp(1)}, 400)
 		}
 		twice := phone("2101-a", "sip:a@b", 600, 1, udp(1))
 		twice.contacts = append(twice.contacts, contact("sip:a@B", 900))
-		refused(t, g, twice, 400)
+		_ = refused(t, g, twice, 400)
 		want(t, rec)
 	})
 }

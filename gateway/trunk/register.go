@@ -8,8 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cordboard/cordboard/gateway/sip"
 	"github.com/google/uuid"
+
+	"github.com/cordboard/cordboard/gateway/sip"
 )
 
 const (
@@ -121,7 +122,7 @@ func (l *Line) leave(ctx context.Context, r *registration) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveFor)
 	defer cancel()
 	if _, err := l.sendRegister(ctx, r, 0); err != nil {
-		l.t.log.Debug("trunk unregister", "trunk", l.cfg.Name, "err", err)
+		l.t.log.DebugContext(ctx, "trunk unregister", "trunk", l.cfg.Name, "err", err)
 	}
 }
 
@@ -167,8 +168,7 @@ func (l *Line) backOff(n int, err error) time.Duration {
 	for range min(n-1, 16) {
 		d = min(2*d, tm.RetryMost)
 	}
-	var s *sip.StatusError
-	if errors.As(err, &s) {
+	if s, ok := errors.AsType[*sip.StatusError](err); ok {
 		if refused(err) {
 			d = max(d, min(6*tm.RetryFirst, tm.RetryMost)) // a wrong password is not mended by asking again
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -147,10 +148,8 @@ func (l *Line) isAt(a netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range l.places {
-		for _, x := range p.addrs {
-			if x == a {
-				return true
-			}
+		if slices.Contains(p.addrs, a) {
+			return true
 		}
 	}
 	return false

@@ -211,7 +211,7 @@ func (s *rawSocket) send(b []byte, to netip.AddrPort) error {
 		b = []byte{0}[:0:1]
 	}
 	var sa unix.RawSockaddrInet6
-	size := uintptr(unsafe.Sizeof(sa))
+	size := unsafe.Sizeof(sa)
 	if s.v6 {
 		sa.Family, sa.Port, sa.Addr = unix.AF_INET6, hostOrder(to.Port()), to.Addr().As16()
 	} else {

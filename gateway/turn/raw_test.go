@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -60,7 +61,7 @@ func (c *raw) exchange(m *stun.Message) *stun.Message {
 		if _, err := io.ReadFull(c.conn, head); err != nil {
 			c.tb.Fatal(err)
 		}
-		b = append(head, make([]byte, binary.BigEndian.Uint16(head[2:]))...)
+		b = slices.Concat(head, make([]byte, binary.BigEndian.Uint16(head[2:])))
 		if _, err := io.ReadFull(c.conn, b[headerLen:]); err != nil {
 			c.tb.Fatal(err)
 		}

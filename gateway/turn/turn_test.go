@@ -357,7 +357,9 @@ func TestGarbage(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.Limits.Idle, o.Limits.Frame = 300*time.Millisecond, 200*time.Millisecond })
 	c := loopback(t)
 	junk := [][]byte{
-		{0}, []byte("GET / HTTP/1.1\r\n\r\n"), bytes.Repeat([]byte{0xff}, 1500), bytes.Repeat([]byte{0}, 20), {0x40, 0, 0xff, 0xff},
+		{0},
+		[]byte("GET / HTTP/1.1\r\n\r\n"), bytes.Repeat([]byte{0xff}, 1500), bytes.Repeat([]byte{0}, 20),
+		{0x40, 0, 0xff, 0xff},
 		binding()[:19], append([]byte{0, 1, 0xff, 0xfc, 0x21, 0x12, 0xa4, 0x42}, make([]byte, 12)...), bytes.Repeat([]byte{0x40}, 9000),
 	}
 	for _, b := range junk {
