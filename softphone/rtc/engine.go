@@ -31,6 +31,7 @@ const (
 	// relayGatherLimit is the same when there is no path but a relay.
 	relayGatherLimit = 6 * time.Second
 	turnDial         = 5 * time.Second
+	dtlsRetransmit   = 80 * time.Millisecond
 )
 
 // Payload types that we offer for what has no static one, as Chromium numbers them.
@@ -158,6 +159,8 @@ func (e *Engine) newAPI(loopback bool) (*webrtc.API, error) {
 	se.SetSrflxAcceptanceMinWait(0)
 	se.SetPrflxAcceptanceMinWait(0)
 	se.SetRelayAcceptanceMinWait(0)
+	// The first ClientHello may come before the gateway has our answer, which takes another way.
+	se.SetDTLSRetransmissionInterval(dtlsRetransmit)
 	se.SetReceiveMTU(1500)
 	se.SetICEProxyDialer(e.dialer)
 	se.LoggerFactory = quiet{log: e.log}
