@@ -205,14 +205,13 @@ func wrap(doing string, err error) error {
 	return nil
 }
 
-// facts journals who changed what, and the queue log's events about queues and
-// members.
+// facts journals who changed what (SEC-21).
 func (e *Engine) facts(ctx context.Context, r Request, p *plan) {
 	host := ""
 	if r.Remote.IsValid() {
 		host = r.Remote.Unmap().String()
 	}
-	list := p.floor
+	var list []event.Payload
 	for _, c := range p.diff {
 		list = append(list, event.Audit{User: r.By, Host: host, Action: c.Op + " " + c.Kind, Object: c.Name})
 	}

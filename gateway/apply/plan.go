@@ -11,7 +11,6 @@ import (
 	"github.com/cordboard/cordboard/gateway/api"
 	"github.com/cordboard/cordboard/gateway/auth"
 	"github.com/cordboard/cordboard/gateway/campaign"
-	"github.com/cordboard/cordboard/gateway/event"
 	"github.com/cordboard/cordboard/gateway/trunk"
 )
 
@@ -45,7 +44,6 @@ type plan struct {
 	diff      []api.Change
 	warnings  []string
 	passwords []string
-	floor     []event.Payload
 	wrong     []api.ProblemField
 }
 
@@ -189,30 +187,14 @@ func (p *plan) planCampaigns() {
 		if !exists {
 			before = api.Campaign{}
 		}
-		p.setCampaign(next, old, exists, before)
+		p.setCampaign(next, exists, before)
 	}
 }
 
-// setCampaign notes one campaign's change and the facts that follow from it.
-func (p *plan) setCampaign(next, old campaign.Campaign, exists bool, before api.Campaign) {
+// setCampaign notes one campaign's change.
+func (p *plan) setCampaign(next campaign.Campaign, exists bool, before api.Campaign) {
 	if !p.note(KindCampaign, next.Name, exists, before, CampaignOf(&next)) {
 		return
-	}
-	if !exists && next.Direction == campaign.Inbound {
-		p.floor = append(p.floor, event.QueueCreated{Queue: next.Name})
-	}
-	has := func(ms []campaign.Member, user string) bool {
-		return slices.ContainsFunc(ms, func(m campaign.Member) bool { return m.User == user })
-	}
-	for _, m := range next.Members {
-		if !has(old.Members, m.User) {
-			p.floor = append(p.floor, event.MemberAdded{Queue: next.Name, Agent: m.User})
-		}
-	}
-	for _, m := range old.Members {
-		if !has(next.Members, m.User) {
-			p.floor = append(p.floor, event.MemberRemoved{Queue: next.Name, Agent: m.User})
-		}
 	}
 	p.changes.Campaigns = slices.DeleteFunc(p.changes.Campaigns, func(c campaign.Campaign) bool { return c.Name == next.Name })
 	p.changes.Campaigns = append(p.changes.Campaigns, next)
@@ -273,7 +255,10 @@ func (p *plan) planDispositions() map[string][]campaign.Disposition {
 				touched[name] = true
 			}
 		}
-		if !slices.Equal(list, given[name]) { // another order too
+		if !slices.Equal(list, given[name]) {
+			if !touched[name] {
+				p.diff = append(p.diff, api.Change{Op: "change", Kind: KindDisposition, Name: name, Fields: []api.FieldChange{{Field: "order", To: "as given"}}})
+			}
 			lists[name], touched[name] = given[name], true
 		}
 	}
@@ -310,9 +295,6 @@ func (p *plan) planDeletes(lists map[string][]campaign.Disposition) {
 	for _, c := range p.was.campaigns {
 		if gone(KindCampaign, c.Name) {
 			p.changes.DeleteCampaigns = append(p.changes.DeleteCampaigns, c.Name)
-			for _, m := range c.Members {
-				p.floor = append(p.floor, event.MemberRemoved{Queue: c.Name, Agent: m.User})
-			}
 			delete(p.campaigns, c.Name)
 			delete(p.changes.Dispositions, c.Name) // they go with it
 			delete(lists, c.Name)
@@ -344,7 +326,7 @@ func (p *plan) leaveCampaigns(user string) {
 		before := CampaignOf(&now)
 		next := now
 		next.Members = slices.DeleteFunc(slices.Clone(now.Members), func(m campaign.Member) bool { return m.User == user })
-		p.setCampaign(next, now, true, before)
+		p.setCampaign(next, true, before)
 	}
 }
 

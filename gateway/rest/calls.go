@@ -134,7 +134,7 @@ func (h *Handler) dispose(ctx context.Context, in *struct {
 },
 ) (*none, error) {
 	p := principalOf(ctx)
-	return nil, h.o.Calls.Dispose(ctx, in.ID, p.Name(), p.Can(auth.ScopeCalls), in.Body)
+	return nil, h.o.Calls.Dispose(ctx, in.ID, p.Username, p.Can(auth.ScopeCalls), in.Body)
 }
 
 func (h *Handler) liveQueues(ctx context.Context) ([]api.Queue, error) {

@@ -48,8 +48,8 @@ type Calls interface {
 	// Dial rings the agent's phone and then the number.
 	Dial(ctx context.Context, agentName, number, campaignName string) (callID string, err error)
 	Hangup(ctx context.Context, callID string, by event.By) error
-	// Dispose gives a call its outcome. agentName is who says so; any allows it
-	// for calls of others.
+	// Dispose gives a call its outcome. agentName is who says so, empty for a
+	// token; anyCall allows it for calls of others.
 	Dispose(ctx context.Context, callID, agentName string, anyCall bool, d api.CallDisposition) error
 }
 
