@@ -90,8 +90,10 @@ type party struct {
 	sipUser string // digest user of the agent's phone
 	number  string // extension or telephone number
 	trunk   string
-	channel string  // SIP/carrier-1a2b3c4d, as CDR_REPO and CONNECT name it
-	contact sip.URI // of a phone: tells one from another of the same user
+	channel string // SIP/carrier-1a2b3c4d, as CDR_REPO and CONNECT name it
+	// contact and instance (empty if unknown) tell one phone of a user from another.
+	contact  sip.URI
+	instance string
 }
 
 type legTimes struct {

@@ -90,10 +90,7 @@ func (c *Call) loseAgent(why string) {
 	c.endLeg(l, sip.Cause{Code: 408, Text: why})
 	c.held = false
 	c.play(c.customer, comfort, true, nil)
-	k := &keep{
-		agent: Target{Agent: l.far.agent, Extension: l.far.number},
-		since: c.now(),
-	}
+	k := &keep{agent: Target{Agent: l.far.agent, Extension: l.far.number, SIPUser: l.far.sipUser}, since: c.now()}
 	k.stop = c.after(c.sw.o.ReattachFor, func() { c.giveUp(k) })
 	c.keep = k
 	c.journal(event.CallAgentLost{CallID: c.ID, Agent: k.agent.Agent, Campaign: c.Campaign, Cause: why})
@@ -106,6 +103,9 @@ func (c *Call) loseAgent(why string) {
 func (c *Call) ringBack(k *keep) {
 	if c.keep != k || c.rings[k.agent.Agent] != nil {
 		return
+	}
+	if t, ok := c.sw.o.Endpoint(k.agent.Agent); ok {
+		k.agent = t
 	}
 	err := c.ring(RingRequest{Target: k.agent, RingFor: ringBackFor, AutoAnswer: true}, true)
 	if err != nil {
@@ -173,7 +173,10 @@ func (c *Call) registered(b registrar.Binding) {
 }
 
 // samePhone reports whether a binding is the phone that a leg's dialog is
-// with: the same instance, or the same contact.
+// with: the same instance (RFC 5626), or the same contact.
 func samePhone(l *leg, b registrar.Binding) bool {
+	if l.far.instance != "" && b.InstanceID != "" {
+		return l.far.instance == b.InstanceID
+	}
 	return l.far.contact.User == b.Contact.User && l.far.contact.Host == b.Contact.Host && l.far.contact.Port == b.Contact.Port
 }

@@ -85,6 +85,11 @@ func (c *Call) beginOut(d *sip.Dialog, o Outbound) error {
 	if cs := d.Request().Contacts(); len(cs) > 0 {
 		far.contact = cs[0].URI
 	}
+	for _, b := range c.sw.phones(o.Caller) {
+		if b.Flow == d.Flow() {
+			far.instance = b.InstanceID
+		}
+	}
 	l, err := c.newLeg(sideAgent, port.port, far)
 	if err != nil {
 		port.port.Close()

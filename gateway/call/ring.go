@@ -153,7 +153,7 @@ func (c *Call) inviteAgent(b registrar.Binding, r RingRequest) (*leg, error) {
 	if err != nil {
 		return nil, err
 	}
-	far := party{agent: r.Target.Agent, sipUser: b.User, number: r.Target.Extension, contact: b.Contact}
+	far := party{agent: r.Target.Agent, sipUser: b.User, number: r.Target.Extension, contact: b.Contact, instance: b.InstanceID}
 	l, err := c.newLeg(sideAgent, port.port, far)
 	if err != nil {
 		port.port.Close()

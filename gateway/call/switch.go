@@ -67,6 +67,9 @@ type Options struct {
 	Recorder   *media.Recorder
 	// Recordings is the folder under which dated folders of recordings are made.
 	Recordings string
+	// Endpoint is the phone that an agent is signed in with at the moment, which
+	// after a restart of their app is not the one of before; nil = always that.
+	Endpoint func(agent string) (Target, bool)
 	// AgentCodecs orders the codecs offered to an agent's phone at an address.
 	AgentCodecs func(f sip.Flow, customer string) []string
 	// ReattachFor is how long a lost agent's call is kept for them (30 s).
@@ -97,6 +100,9 @@ func New(ctx context.Context, o Options) (*Switch, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Endpoint == nil {
+		o.Endpoint = func(string) (Target, bool) { return Target{}, false }
 	}
 	if o.ReattachFor <= 0 {
 		o.ReattachFor = 30 * time.Second
@@ -163,6 +169,13 @@ func (s *Switch) Alive(id string) bool {
 	return err == nil
 }
 
+// Draining reports whether new calls are refused.
+func (s *Switch) Draining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
 // Count returns how many calls are live.
 func (s *Switch) Count() int {
 	s.mu.Lock()
@@ -188,6 +201,13 @@ func (s *Switch) Drain(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+}
+
+// DropAll ends all calls with a prompt: the time for draining is over.
+func (s *Switch) DropAll(prompt, why string) {
+	for _, c := range s.all() {
+		c.post(func() { c.drop(prompt, why) })
 	}
 }
 

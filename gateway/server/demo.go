@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/cordboard/cordboard/gateway/api"
+	"github.com/cordboard/cordboard/gateway/apply"
 	"github.com/cordboard/cordboard/gateway/demo"
 	"github.com/cordboard/cordboard/gateway/demo/carrier"
 	"github.com/cordboard/cordboard/gateway/event"
@@ -125,6 +126,7 @@ type demonstration struct {
 	said     [][]media.Source // by customer
 	answers  [][]media.Source
 	accounts demoFile
+	ended    []string // the last few calls; of follow
 
 	mu      sync.Mutex
 	waiting map[string]chan struct{} // by caller's number: closed when an agent is there
@@ -222,7 +224,7 @@ func (d *demonstration) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.applyState(ctx, doc); err != nil {
+	if _, err := s.state.Apply(ctx, apply.Request{State: doc, By: "demo"}); err != nil {
 		return fmt.Errorf("demo state: %w", err)
 	}
 	f := demoFile{
@@ -408,13 +410,28 @@ func (d *demonstration) follow(ctx context.Context) {
 			var p event.RecordingFinished
 			if json.Unmarshal(f.Data, &p) == nil {
 				d.out.printf("%s  %s: recording %s", now(), shown(names[p.CallID]), d.s.c.Path("recordings", filepath.FromSlash(p.Path)))
-				delete(names, p.CallID)
+			}
+		case event.KindCallEnded:
+			var p event.CallEnded
+			if json.Unmarshal(f.Data, &p) == nil {
+				d.forget(names, p.CallID)
 			}
 		}
 		return nil
 	})
 	if err != nil && ctx.Err() == nil {
 		d.s.log.Warn("the demo's screen stopped", "err", err)
+	}
+}
+
+// forget drops a call's name once the last line about it was surely told: the
+// recording and the queue's facts may follow the call's end.
+func (d *demonstration) forget(names map[string]string, callID string) {
+	d.ended = append(d.ended, callID)
+	const keep = 20
+	if len(d.ended) > keep {
+		delete(names, d.ended[0])
+		d.ended = d.ended[1:]
 	}
 }
 

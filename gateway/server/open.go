@@ -73,8 +73,19 @@ func (s *Server) openStream(ctx context.Context) error {
 		return err
 	}
 	s.background(ctx, "log tables", s.projector.Run)
+	s.onClose(func() error { // the tables show what has just ended; if not now, then after the next start
+		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), tablesTimeout)
+		defer cancel()
+		if err := s.projector.Wait(wait, s.stream.Last()); err != nil {
+			s.log.WarnContext(ctx, "the log tables are behind", "err", err)
+		}
+		return nil
+	})
 	return nil
 }
+
+// tablesTimeout is how long a stop waits for the log tables.
+const tablesTimeout = 3 * time.Second
 
 // recover closes the calls that were live when the gateway died and brings
 // back the agents who were signed in (design: gateway killed).
@@ -147,12 +158,13 @@ func (s *Server) openAuth(ctx context.Context) error {
 	return nil
 }
 
-func (s *Server) openMedia(context.Context) error {
+func (s *Server) openMedia(ctx context.Context) error {
 	var err error
 	s.sounds, err = media.NewLibrary(media.LibraryOptions{Dir: s.c.Path("sounds"), Log: s.log, Country: s.c.Country})
 	if err != nil {
 		return err
 	}
+	s.background(ctx, "prompts", s.speakPrompts)
 	s.recorder = media.NewRecorder(media.RecorderOptions{Log: s.log})
 	s.onClose(s.recorder.Close)
 	if err := s.openWebRTC(); err != nil {
@@ -208,7 +220,7 @@ func (s *Server) openCalls(ctx context.Context) error {
 	s.calls, err = call.New(ctx, call.Options{
 		Log: s.log, Journal: s.stream, Signalling: s.endpoint, Locator: s.registrar, Carriers: s.trunks,
 		Media: s.engine, Sounds: s.sounds, Recorder: s.recorder, Recordings: s.c.Path("recordings"),
-		AgentCodecs: s.agentCodecs,
+		AgentCodecs: s.agentCodecs, Endpoint: s.endpointOf,
 	})
 	if err != nil {
 		return err

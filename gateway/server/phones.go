@@ -73,6 +73,9 @@ func (s *Server) phoneOfAgent(v agent.View, why string) {
 // sessionEnded signs the agent of an ended session out. A live call goes on to
 // its end; nothing new is offered.
 func (s *Server) sessionEnded(x auth.Session, reason string) {
+	if s.rest != nil {
+		s.rest.EndSession(x.ID)
+	}
 	if s.registrar != nil && x.SIPUser != "" {
 		s.registrar.Unregister(x.SIPUser)
 	}

@@ -51,6 +51,12 @@ func (s *Server) target(agentName string) (call.Target, error) {
 	return t, nil
 }
 
+// endpointOf is target for the call layer.
+func (s *Server) endpointOf(agentName string) (call.Target, bool) {
+	t, err := s.target(agentName)
+	return t, err == nil && t.SIPUser != ""
+}
+
 // queueOwner tells the queues what happens to the calls in them.
 type queueOwner struct{ s *Server }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cordboard/cordboard/gateway/agent"
+	"github.com/cordboard/cordboard/gateway/apply"
 	"github.com/cordboard/cordboard/gateway/auth"
 	"github.com/cordboard/cordboard/gateway/call"
 	"github.com/cordboard/cordboard/gateway/campaign"
@@ -22,6 +23,7 @@ import (
 	"github.com/cordboard/cordboard/gateway/queue"
 	"github.com/cordboard/cordboard/gateway/registrar"
 	"github.com/cordboard/cordboard/gateway/report"
+	"github.com/cordboard/cordboard/gateway/rest"
 	"github.com/cordboard/cordboard/gateway/sip"
 	"github.com/cordboard/cordboard/gateway/store"
 	"github.com/cordboard/cordboard/gateway/trunk"
@@ -65,6 +67,8 @@ type Server struct {
 	sockets  sockets
 	alarms   alarms
 	api      http.Handler
+	rest     *rest.Handler
+	state    *apply.Engine
 	failed   chan error
 	closers  []func() error
 	closing  sync.Once
@@ -110,11 +114,22 @@ func (s *Server) run(ctx context.Context, signals <-chan os.Signal) error {
 		case <-drain.Done():
 		}
 	}()
-	if err := s.calls.Drain(drain); err != nil {
+	err := s.calls.Drain(drain)
+	if errors.Is(err, errDrained) {
 		s.log.WarnContext(ctx, "calls are ended", "calls", s.calls.Count(), "err", err)
+		s.calls.DropAll(s.prompt("closing", ""), "gateway stopped")
+		last, cancel := context.WithTimeout(ctx, closingPrompt)
+		defer cancel()
+		err = s.calls.Drain(last)
+	}
+	if err != nil {
+		s.log.WarnContext(ctx, "calls are cut off", "calls", s.calls.Count(), "err", err)
 	}
 	return nil
 }
+
+// closingPrompt is how long the last prompt may take.
+const closingPrompt = 10 * time.Second
 
 var errDrained = errors.New("the time for draining is over") //nolint:gochecknoglobals // a sentinel
 

@@ -1,0 +1,69 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"github.com/cordboard/cordboard/gateway/media"
+	"github.com/cordboard/cordboard/gateway/speech"
+)
+
+// prompts are what the gateway itself has to say, by name and language. An
+// administrator's own recording under the same name takes their place.
+func prompts() map[string]map[string]string {
+	return map[string]map[string]string{
+		"agent-lost": {
+			"en": "We are sorry, the connection to our colleague was lost. Please call again.",
+			"es": "Lo sentimos, se perdió la conexión con nuestro agente. Por favor, llame nuevamente.",
+			"pt": "Desculpe, a conexão com o nosso atendente foi perdida. Por favor, ligue novamente.",
+			"it": "Ci dispiace, il collegamento con il nostro operatore è caduto. La preghiamo di richiamare.",
+		},
+		"out-of-hours": {
+			"en": "Thank you for calling. We are closed at the moment. Please call again during our hours.",
+			"es": "Gracias por llamar. En este momento estamos fuera de horario. Por favor, llame más tarde.",
+			"pt": "Obrigado por ligar. No momento estamos fora do horário de atendimento. Por favor, ligue mais tarde.",
+			"it": "Grazie per la chiamata. In questo momento i nostri uffici sono chiusi. La preghiamo di richiamare più tardi.",
+		},
+		"no-agent": {
+			"en": "We are sorry, nobody can take your call at the moment. Please call again later.",
+			"es": "Lo sentimos, en este momento nadie puede atender su llamada. Por favor, llame más tarde.",
+			"pt": "Desculpe, no momento ninguém pode atender a sua ligação. Por favor, ligue mais tarde.",
+			"it": "Ci dispiace, al momento nessuno può rispondere. La preghiamo di richiamare più tardi.",
+		},
+		"closing": {
+			"en": "We are sorry, this call has to end now. Please call again in a few minutes.",
+			"es": "Lo sentimos, esta llamada debe terminar ahora. Por favor, llame de nuevo en unos minutos.",
+			"pt": "Desculpe, esta ligação precisa terminar agora. Por favor, ligue novamente em alguns minutos.",
+			"it": "Ci dispiace, questa chiamata deve terminare ora. La preghiamo di richiamare tra qualche minuto.",
+		},
+	}
+}
+
+// speakPrompts makes the prompts that the sounds folder does not have yet.
+// Without a speech engine callers hear none, and the log says so once.
+func (s *Server) speakPrompts(ctx context.Context) error {
+	for name, texts := range prompts() {
+		for language, text := range texts {
+			if ctx.Err() != nil {
+				return nil
+			}
+			full := name + "/" + language
+			if _, err := s.sounds.Source(full); !errors.Is(err, media.ErrNoSound) {
+				continue
+			}
+			wav, err := speech.Synthesize(ctx, speech.Voice{Language: language, Speed: 160}, text)
+			if errors.Is(err, speech.ErrMissing) {
+				s.log.WarnContext(ctx, "no spoken prompts", "err", err)
+				return nil
+			}
+			if err == nil {
+				err = s.sounds.Import(ctx, full, bytes.NewReader(wav))
+			}
+			if err != nil && ctx.Err() == nil {
+				s.log.WarnContext(ctx, "prompt not made", "sound", full, "err", err)
+			}
+		}
+	}
+	return nil
+}
