@@ -4,7 +4,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
 )
 
 // PortEvents is told what happens on a port. The calls come one at a time, in
@@ -109,10 +108,10 @@ type Port struct {
 	heard     atomic.Bool // a partner is being heard
 
 	expectedSince atomic.Int64 // when packets came to be expected
-	player    atomic.Pointer[player]
-	rtcp      rtcpState
-	neg       negotiation
-	ticks     uint64 // of the shard
+	player        atomic.Pointer[player]
+	rtcp          rtcpState
+	neg           negotiation
+	ticks         uint64 // of the shard
 
 	// Guarded by the engine's routing lock.
 	partner *Port

@@ -95,7 +95,9 @@ type outbound struct {
 	quietLen int
 
 	eventIn, eventTS uint32 // the relayed event: its timestamps there and here
-	eventOn          bool
+	eventAt          int64  // of its last packet
+	eventOn          bool   // one was relayed and may go on
+	eventEnd         bool   // its end was relayed, though maybe not for the last time
 
 	packets uint32
 	octets  uint32
@@ -136,7 +138,6 @@ func (o *outbound) forward(p *rtpPacket, source uint64, now int64) {
 		o.tsOff = o.nowTSLocked(now) - p.ts
 		marker = true
 	}
-	o.eventOn = false
 	out := rtpPacket{pt: o.pt, marker: marker, seq: p.seq + o.seqOff, ts: p.ts + o.tsOff, ssrc: o.ssrc}
 	if !o.useLocked(out.seq) {
 		return // doubled on the way here, or hopelessly late
@@ -181,7 +182,8 @@ func (o *outbound) nextLocked() {
 func (o *outbound) frame(payload []byte, source uint64, now int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.paused || o.keyDown || len(payload) > maxPayload {
+	relaying := o.eventOn && !o.eventEnd && now-o.eventAt < eventPause
+	if o.paused || o.keyDown || relaying || len(payload) > maxPayload {
 		o.source = 0
 		return
 	}
@@ -196,7 +198,6 @@ func (o *outbound) frameLocked(payload []byte, source uint64, now int64) {
 		o.source, o.sourceTag, marker = source, 0, true
 		ts = o.nowTSLocked(now)
 	}
-	o.eventOn = false
 	o.ticks = step
 	o.nextLocked()
 	o.ts, o.at = ts, now
@@ -327,6 +328,9 @@ const (
 	digitSource   = 2
 )
 
+// eventPause is how long after a packet of a relayed event audio still gives way to it.
+const eventPause = int64(100 * time.Millisecond)
+
 // event relays one telephone-event packet of another leg. It reports false
 // when events were not negotiated here: the digit must be heard otherwise.
 func (o *outbound) event(p *rtpPacket, inClock uint32, now int64) bool {
@@ -345,6 +349,7 @@ func (o *outbound) event(p *rtpPacket, inClock uint32, now int64) bool {
 			o.eventTS = p.ts + o.tsOff // one source with its audio: keep its own time
 		}
 	}
+	o.eventAt, o.eventEnd = now, p.payload[1]&0x80 != 0
 	o.nextLocked()
 	body := o.buf[rtpHeaderSize : rtpHeaderSize+dtmf.PayloadSize]
 	copy(body, p.payload)

@@ -24,6 +24,9 @@ const (
 	dtlsTimeout = 30 * time.Second
 	// dtlsBuffer bounds the handshake packets of a leg that wait, in bytes.
 	dtlsBuffer = 32 << 10
+	// dtlsRepeat is how soon a lost flight is sent again; the second of RFC 6347
+	// would be a second of silence.
+	dtlsRepeat = 200 * time.Millisecond
 	// dtlsRecord is the most one record may carry of what we drop.
 	dtlsRecord = 2 << 10
 )
@@ -41,20 +44,30 @@ type dtlsSession struct {
 	mu      sync.Mutex
 	conn    *dtls.Conn
 	stopped bool
+	done    chan struct{} // closed by stop
 }
 
 // newDTLSSession starts an association.
-func newDTLSSession(l *webrtcLeg, far []sdp.Fingerprint, client bool) *dtlsSession {
-	s := &dtlsSession{leg: l, far: far, client: client, in: packetio.NewBuffer()}
-	s.in.SetLimitSize(dtlsBuffer)
+func newDTLSSession(l *webrtcLeg, in *packetio.Buffer, far []sdp.Fingerprint, client bool) *dtlsSession {
+	s := &dtlsSession{leg: l, far: far, client: client, in: in, done: make(chan struct{})}
 	s.wg.Go(s.run)
 	return s
+}
+
+// newDTLSBuffer is where the packets of an association wait.
+func newDTLSBuffer() *packetio.Buffer {
+	b := packetio.NewBuffer()
+	b.SetLimitSize(dtlsBuffer)
+	return b
 }
 
 // stop ends the association and waits for its goroutines.
 func (s *dtlsSession) stop() {
 	s.mu.Lock()
-	s.stopped = true
+	if !s.stopped {
+		s.stopped = true
+		close(s.done)
+	}
 	conn := s.conn
 	s.mu.Unlock()
 	s.end(conn)
@@ -76,6 +89,9 @@ func (s *dtlsSession) end(conn *dtls.Conn) {
 // alive: the far side may ask for the last flight again, or say goodbye.
 func (s *dtlsSession) run() {
 	p := s.leg.p
+	if s.client && !s.reachable() {
+		return
+	}
 	conn, err := s.connect()
 	if err == nil {
 		timer := time.AfterFunc(dtlsTimeout, func() { s.end(conn) })
@@ -107,6 +123,21 @@ func (s *dtlsSession) run() {
 	s.end(conn)
 }
 
+// reachable waits until ICE knows where to send the first flight; false when
+// the association ends before.
+func (s *dtlsSession) reachable() bool {
+	timer := time.NewTimer(dtlsTimeout)
+	defer timer.Stop()
+	select {
+	case <-s.leg.reached:
+		return true
+	case <-s.done:
+		return false
+	case <-timer.C: // the handshake will say that nobody answers
+		return true
+	}
+}
+
 // connect makes the connection without sending anything yet.
 func (s *dtlsSession) connect() (conn *dtls.Conn, err error) {
 	m := s.leg.mux
@@ -115,6 +146,7 @@ func (s *dtlsSession) connect() (conn *dtls.Conn, err error) {
 		dtls.WithSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80),
 		dtls.WithVerifyPeerCertificate(s.verify),
 		dtls.WithInsecureSkipVerify(true), // the fingerprint is what counts
+		dtls.WithFlightInterval(dtlsRepeat),
 	}
 	peer := &net.UDPAddr{}
 	if s.client {
@@ -124,7 +156,10 @@ func (s *dtlsSession) connect() (conn *dtls.Conn, err error) {
 		}
 		conn, err = dtls.ClientWithOptions(s, peer, opts...)
 	} else {
-		opts := []dtls.ServerOption{dtls.WithClientAuth(dtls.RequireAnyClientCert)}
+		opts := []dtls.ServerOption{
+			dtls.WithClientAuth(dtls.RequireAnyClientCert),
+			dtls.WithInsecureSkipVerifyHello(true), // ICE has proved the address; a cookie would cost a round trip
+		}
 		for _, o := range shared {
 			opts = append(opts, o)
 		}

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/pion/transport/v4/packetio"
+
 	"github.com/cordboard/cordboard/gateway/media/codec"
 	"github.com/cordboard/cordboard/gateway/media/sdp"
 )
@@ -24,7 +26,7 @@ func (e *Engine) NewWebRTC(o WebRTCOptions, ev PortEvents) (*Port, error) {
 	if err := newNegotiation(&p.neg, e.o.Host, o.Codecs, offerEvents); err != nil {
 		return nil, err
 	}
-	l := &webrtcLeg{p: p, mux: e.mux}
+	l := &webrtcLeg{p: p, mux: e.mux, early: newDTLSBuffer(), reached: make(chan struct{})}
 	p.tr, p.neg.sec, p.neg.prefer = l, l, true
 	p.out.secure = true
 	p.out.send = l.send
@@ -46,10 +48,14 @@ type webrtcLeg struct {
 	addresses []netip.AddrPort // of the mux's reader
 	session   atomic.Pointer[dtlsSession]
 
+	reached chan struct{} // closed by the first good check
+	reach   sync.Once
+
 	mu        sync.Mutex
-	creds     []credentials // newest last; the one before stays good until the far side moved
-	nominated int           // generation of the pair in use
-	cipher    *cipher       // for receiving
+	creds     []credentials    // newest last; the one before stays good until the far side moved
+	nominated int              // generation of the pair in use
+	early     *packetio.Buffer // DTLS that came before the agreement
+	cipher    *cipher          // for receiving
 
 	// Guarded by the negotiation's mutex.
 	farUfrag, farPwd string
@@ -81,12 +87,16 @@ func (l *webrtcLeg) sendRaw(b []byte) (int, error) {
 	return l.mux.conn.WriteToUDPAddrPort(b, to) //nolint:wrapcheck // dtls looks at it
 }
 
-// dtlsPacket gives a packet to the association; one too many is lost and repeated.
+// dtlsPacket gives a packet to the association; one too many is lost and
+// repeated. A phone that was called begins before its answer reaches us: what
+// it says then waits, else it would repeat itself only after a second.
 func (l *webrtcLeg) dtlsPacket(b []byte) {
+	in := l.early
 	if s := l.session.Load(); s != nil {
-		if _, err := s.in.Write(b); err != nil {
-			l.p.in.invalid.Add(1)
-		}
+		in = s.in
+	}
+	if _, err := in.Write(b); err != nil {
+		l.p.in.invalid.Add(1)
 	}
 }
 
@@ -127,21 +137,23 @@ func (l *webrtcLeg) credentials(ufrag string) (credentials, bool) {
 }
 
 // checked is told of a good ICE check. The first address is used at once, so
-// that DTLS can begin; then the one that the far side nominates, of the newest
-// generation.
+// that DTLS can begin, and so is the first after an ICE restart, because the
+// old path may be gone; then the one that the far side nominates.
 func (l *webrtcLeg) checked(from netip.AddrPort, generation int, nominated bool) {
 	l.mu.Lock()
-	use := nominated && generation >= l.nominated
+	use := nominated && generation >= l.nominated || generation > l.nominated
 	if use {
 		l.nominated = generation
 	}
 	l.mu.Unlock()
+	if !use {
+		return
+	}
 	o := &l.p.out
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	if use || !o.dest.IsValid() {
-		o.dest, o.rtcpDest = from, from
-	}
+	o.dest, o.rtcpDest = from, from
+	o.mu.Unlock()
+	l.reach.Do(func() { close(l.reached) })
 }
 
 // secured takes the keys of DTLS into use.
@@ -263,7 +275,11 @@ func (l *webrtcLeg) apply(_ *sdp.Media, recv *reception) error {
 			l.p.out.mu.Unlock()
 		}
 		if !l.closed.Load() {
-			l.session.Store(newDTLSSession(l, n.prints, n.client))
+			in := l.early
+			if old != nil {
+				in = newDTLSBuffer()
+			}
+			l.session.Store(newDTLSSession(l, in, n.prints, n.client))
 		}
 	}
 	l.mu.Lock()
