@@ -84,8 +84,6 @@ func newEdge(tb testing.TB, timing Timing) *edge {
 	if e.addr, ok = pc.LocalAddr().(*net.UDPAddr); !ok {
 		tb.Fatal("no address")
 	}
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = e.ServeUDP(context.Background(), pc) })
 	e.trunks, err = New(context.Background(), Options{
 		Endpoint: e.Endpoint, Unseal: func(b []byte) ([]byte, error) { return b, nil }, Timing: timing,
 		Contact: func(Transport) string { return e.addr.String() },
@@ -93,6 +91,8 @@ func newEdge(tb testing.TB, timing Timing) *edge {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = e.ServeUDP(context.Background(), pc) })
 	tb.Cleanup(func() {
 		_ = e.trunks.Close()
 		_ = e.Close()

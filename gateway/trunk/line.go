@@ -183,9 +183,12 @@ func (r *run) begin(t *Trunks) {
 	}
 }
 
+// signal makes the run end.
+func (r *run) signal() { r.once.Do(func() { close(r.quit) }) }
+
 // stop ends the run and waits for it.
 func (r *run) stop() {
-	r.once.Do(func() { close(r.quit) })
+	r.signal()
 	if r.on {
 		<-r.done
 	}

@@ -220,6 +220,9 @@ func (t *Trunks) Set(trunks []Trunk) error {
 	})
 	t.mu.Unlock()
 	for _, l := range old {
+		l.run.signal()
+	}
+	for _, l := range old {
 		l.run.stop()
 	}
 	for _, l := range fresh {
