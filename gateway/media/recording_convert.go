@@ -40,6 +40,9 @@ const convertTimeout = 5 * time.Minute
 // (ErrNoConverter without). The recording may still be growing: what is there
 // when the copy begins is given out.
 func CopyRecording(ctx context.Context, w io.Writer, path string, format RecordingFormat) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	f, err := os.Open(path) //nolint:gosec // the caller's own recording
 	if err != nil {
 		return fmt.Errorf("copy recording: %w", err)

@@ -180,7 +180,7 @@ func wavBytes(t *testing.T, f wavFormat, size uint32, extensible bool) []byte {
 		size = uint32(len(body))
 	}
 	b := append([]byte("RIFF"), 0, 0, 0, 0)
-	b = append(b, "WAVELIST\x03\x00\x00\x00abc\x00fmt "...)
+	b = append(b, "WAVEJUNK\x03\x00\x00\x00abc\x00fmt "...)
 	if extensible {
 		b = l.AppendUint32(b, 40)
 		b = l.AppendUint16(b, wavExtensible)
