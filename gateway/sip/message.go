@@ -363,7 +363,8 @@ func (m *message) checkRequest(fail func(int, string)) {
 func parseVia(s string) (v via, rest string, ok bool) {
 	proto, s, _ := strings.Cut(s, "/")
 	ver, s, _ := strings.Cut(s, "/")
-	if !strings.EqualFold(strings.TrimSpace(proto), "SIP") || strings.TrimSpace(ver) != "2.0" {
+	// A foreign version comes with a foreign Request-Line, which gets its 505.
+	if !strings.EqualFold(strings.TrimSpace(proto), "SIP") || !isToken(strings.TrimSpace(ver)) {
 		return via{}, "", false
 	}
 	s = skipSpace(s)
