@@ -11,7 +11,7 @@ import (
 
 // lockFile takes a lock that ends with the process or when the file is closed.
 func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // in the configured folder
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}

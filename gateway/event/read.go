@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,9 +27,16 @@ func (s *Stream) Read(ctx context.Context, after uint64, fn func(Fact) error) er
 	}
 	defer done()
 	ctx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	defer cancel(nil)
-	stop := context.AfterFunc(s.life(), func() { cancel(ErrClosed) })
-	defer stop()
+	wg.Go(func() {
+		select {
+		case <-s.ended:
+			cancel(ErrClosed)
+		case <-ctx.Done():
+		}
+	})
 
 	first := true
 	for attempt := 0; ; attempt++ {

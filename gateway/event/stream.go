@@ -38,8 +38,8 @@ type Stream struct {
 	pub   *publisher
 	last  atomic.Uint64
 
-	life    func() context.Context // of the stream; ends at Close
 	end     context.CancelFunc
+	ended   chan struct{} // closed at Close
 	owned   sync.WaitGroup
 	readers sync.WaitGroup
 
@@ -58,7 +58,7 @@ func Open(ctx context.Context, o Options) (*Stream, error) {
 	}
 	s := &Stream{o: o, inbox: nats.NewInbox() + "."}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	s.life, s.end = func() context.Context { return life }, end
+	s.end, s.ended = end, make(chan struct{})
 	s.pub = newPublisher(s)
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -76,9 +76,11 @@ func (s *Stream) open(ctx context.Context) error {
 		nats.ReconnectWait(retryMin),
 		nats.ReconnectJitter(retryMin, retryMin),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			s.o.Log.WarnContext(s.life(), "stream connection", "err", err)
+			s.o.Log.Warn("stream connection", "err", err) //nolint:sloglint // the handler has no context
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { s.o.Log.InfoContext(s.life(), "stream connection is back") }),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			s.o.Log.Info("stream connection is back") //nolint:sloglint // the handler has no context
+		}),
 	}
 	if url == "" {
 		var err error
@@ -383,6 +385,7 @@ func (s *Stream) Close() error {
 		s.mu.Lock()
 		s.closed = true
 		s.mu.Unlock()
+		close(s.ended)
 		s.end()
 		s.owned.Wait()
 		s.readers.Wait()

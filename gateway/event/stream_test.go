@@ -1,4 +1,4 @@
-package event_test
+package event
 
 import (
 	"context"
@@ -16,60 +16,58 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
-
-	"github.com/cordboard/cordboard/gateway/event"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func quiet(testing.TB) *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-func open(t testing.TB, o event.Options) *event.Stream {
-	t.Helper()
-	o.Log = quiet(t)
+func openTest(tb testing.TB, o Options) *Stream {
+	tb.Helper()
+	o.Log = quiet(tb)
 	if o.Dir == "" && o.URL == "" {
-		o.Dir = t.TempDir()
+		o.Dir = tb.TempDir()
 	}
-	s, err := event.Open(t.Context(), o)
+	s, err := Open(tb.Context(), o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := s.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return s
 }
 
 // external starts a NATS server that listens, as a customer's own would.
-func external(t testing.TB, dir string, port int) *server.Server {
-	t.Helper()
+func external(tb testing.TB, dir string, port int) *server.Server {
+	tb.Helper()
 	srv, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true,
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	srv.Start()
 	if !srv.ReadyForConnections(10 * time.Second) {
-		t.Fatal("external server did not start")
+		tb.Fatal("external server did not start")
 	}
 	stop := sync.OnceFunc(func() { srv.Shutdown(); srv.WaitForShutdown() })
-	t.Cleanup(stop)
+	tb.Cleanup(stop)
 	return srv
 }
 
-func note(i int) event.Audit { return event.Audit{User: "ana", Action: fmt.Sprint(i)} }
+func note(i int) Audit { return Audit{User: "ana", Action: fmt.Sprint(i)} }
 
 // read returns n facts after a sequence.
-func read(t testing.TB, s *event.Stream, after uint64, n int) []event.Fact {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+func read(tb testing.TB, s *Stream, after uint64, n int) []Fact {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 20*time.Second)
 	defer cancel()
-	var got []event.Fact
+	var got []Fact
 	errEnough := errors.New("enough")
-	err := s.Read(ctx, after, func(f event.Fact) error {
+	err := s.Read(ctx, after, func(f Fact) error {
 		got = append(got, f)
 		if len(got) == n {
 			return errEnough
@@ -77,36 +75,38 @@ func read(t testing.TB, s *event.Stream, after uint64, n int) []event.Fact {
 		return nil
 	})
 	if !errors.Is(err, errEnough) {
-		t.Fatalf("read %d of %d facts: %v", len(got), n, err)
+		tb.Fatalf("read %d of %d facts: %v", len(got), n, err)
 	}
 	return got
 }
 
-func numbers(t testing.TB, facts []event.Fact) []string {
-	t.Helper()
+func numbers(tb testing.TB, facts []Fact) []string {
+	tb.Helper()
 	var list []string
 	for _, f := range facts {
-		var a event.Audit
+		var a Audit
 		if err := json.Unmarshal(f.Data, &a); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		list = append(list, a.Action)
 	}
 	return list
 }
 
-func engines(t *testing.T, fn func(t *testing.T, o event.Options)) {
-	t.Run("embedded", func(t *testing.T) { fn(t, event.Options{Dir: t.TempDir()}) })
-	t.Run("always", func(t *testing.T) { fn(t, event.Options{Dir: t.TempDir(), Sync: event.SyncAlways}) })
+func engines(t *testing.T, fn func(t *testing.T, o Options)) {
+	t.Helper()
+	t.Run("embedded", func(t *testing.T) { fn(t, Options{Dir: t.TempDir()}) })
+	t.Run("always", func(t *testing.T) { fn(t, Options{Dir: t.TempDir(), Sync: SyncAlways}) })
 	t.Run("external", func(t *testing.T) {
-		fn(t, event.Options{URL: external(t, t.TempDir(), -1).ClientURL()})
+		fn(t, Options{URL: external(t, t.TempDir(), -1).ClientURL()})
 	})
 }
 
 func TestFactsComeBackInOrderAfterReopening(t *testing.T) {
-	engines(t, func(t *testing.T, o event.Options) {
+	engines(t, func(t *testing.T, o Options) {
+		t.Helper()
 		at := time.Date(2026, 11, 21, 12, 0, 0, 123000000, time.FixedZone("-3", -3*3600))
-		s := open(t, o)
+		s := openTest(t, o)
 		for i := range 5 {
 			if err := s.Append(t.Context(), at, note(2*i), note(2*i+1)); err != nil {
 				t.Fatal(err)
@@ -118,11 +118,11 @@ func TestFactsComeBackInOrderAfterReopening(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Append(t.Context(), at, note(11)); !errors.Is(err, event.ErrClosed) {
+		if err := s.Append(t.Context(), at, note(11)); !errors.Is(err, ErrClosed) {
 			t.Errorf("append after close: %v", err)
 		}
 
-		s = open(t, o)
+		s = openTest(t, o)
 		if got := s.Last(); got != 10 {
 			t.Errorf("last after reopening is %d, want 10", got)
 		}
@@ -131,19 +131,19 @@ func TestFactsComeBackInOrderAfterReopening(t *testing.T) {
 			t.Error(d)
 		}
 		f := facts[0]
-		if f.Seq != 4 || f.Type != event.KindAudit || !f.Time.Equal(at) || f.Time.Location() != time.UTC || f.ID == "" {
+		if f.Seq != 4 || f.Type != KindAudit || !f.Time.Equal(at) || f.Time.Location() != time.UTC || f.ID == "" {
 			t.Errorf("fact is %+v", f)
 		}
 	})
 }
 
 func TestReadFollowsLive(t *testing.T) {
-	s := open(t, event.Options{})
+	s := openTest(t, Options{})
 	ctx, cancel := context.WithCancel(t.Context())
-	got := make(chan event.Fact)
+	got := make(chan Fact)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- s.Read(ctx, 0, func(f event.Fact) error {
+		ended <- s.Read(ctx, 0, func(f Fact) error {
 			got <- f
 			return nil
 		})
@@ -163,43 +163,43 @@ func TestReadFollowsLive(t *testing.T) {
 }
 
 func TestCloseEndsReaders(t *testing.T) {
-	s := open(t, event.Options{})
+	s := openTest(t, Options{})
 	ended := make(chan error, 1)
 	started := make(chan struct{})
 	if err := s.Append(t.Context(), time.Now(), note(0)); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		ended <- s.Read(t.Context(), 0, func(event.Fact) error { close(started); return nil })
+		ended <- s.Read(t.Context(), 0, func(Fact) error { close(started); return nil })
 	}()
 	<-started
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-ended; !errors.Is(err, event.ErrClosed) {
+	if err := <-ended; !errors.Is(err, ErrClosed) {
 		t.Errorf("read ended with %v", err)
 	}
 }
 
 func TestReadBeyondTheEndIsRefused(t *testing.T) {
-	s := open(t, event.Options{})
-	err := s.Read(t.Context(), 7, func(event.Fact) error { return nil })
-	if !errors.Is(err, event.ErrRewound) {
+	s := openTest(t, Options{})
+	err := s.Read(t.Context(), 7, func(Fact) error { return nil })
+	if !errors.Is(err, ErrRewound) {
 		t.Errorf("got %v, want ErrRewound", err)
 	}
 }
 
 type badPayload struct{ C chan int }
 
-func (badPayload) Kind() event.Kind { return "bad" }
+func (badPayload) Kind() Kind { return "bad" }
 
 func TestBadPayloadIsRefusedAlone(t *testing.T) {
-	s := open(t, event.Options{})
-	if err := s.Append(t.Context(), time.Now(), badPayload{}); !errors.Is(err, event.ErrBadPayload) {
+	s := openTest(t, Options{})
+	if err := s.Append(t.Context(), time.Now(), badPayload{}); !errors.Is(err, ErrBadPayload) {
 		t.Errorf("not JSON: %v", err)
 	}
-	big := event.Audit{Action: strings.Repeat("x", 600<<10)}
-	if err := s.Append(t.Context(), time.Now(), big); !errors.Is(err, event.ErrBadPayload) {
+	big := Audit{Action: strings.Repeat("x", 600<<10)}
+	if err := s.Append(t.Context(), time.Now(), big); !errors.Is(err, ErrBadPayload) {
 		t.Errorf("too large: %v", err)
 	}
 	if err := s.Append(t.Context(), time.Now(), note(1)); err != nil {
@@ -212,7 +212,7 @@ func TestBadPayloadIsRefusedAlone(t *testing.T) {
 
 func TestStrangersMessageComesAsMalformed(t *testing.T) {
 	srv := external(t, t.TempDir(), -1)
-	s := open(t, event.Options{URL: srv.ClientURL()})
+	s := openTest(t, Options{URL: srv.ClientURL()})
 	nc, err := nats.Connect(srv.ClientURL())
 	if err != nil {
 		t.Fatal(err)
@@ -222,25 +222,25 @@ func TestStrangersMessageComesAsMalformed(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := read(t, s, 0, 1)[0]
-	if f.Type != event.KindMalformed || string(f.Data) != `"{not json"` {
+	if f.Type != KindMalformed || string(f.Data) != `"{not json"` {
 		t.Errorf("got %+v", f)
 	}
 }
 
 func TestOneProcessPerFolder(t *testing.T) {
 	dir := t.TempDir()
-	open(t, event.Options{Dir: dir})
-	_, err := event.Open(t.Context(), event.Options{Dir: dir, Log: quiet(t)})
-	if !errors.Is(err, event.ErrLocked) {
+	openTest(t, Options{Dir: dir})
+	_, err := Open(t.Context(), Options{Dir: dir, Log: quiet(t)})
+	if !errors.Is(err, ErrLocked) {
 		t.Errorf("second opening: %v", err)
 	}
 }
 
 func TestOptionsAreChecked(t *testing.T) {
-	for _, o := range []event.Options{
+	for _, o := range []Options{
 		{}, {Dir: "x"}, {Log: quiet(t)}, {Log: quiet(t), Dir: "x", Sync: "often"}, {Log: quiet(t), Dir: "x", Sync: "0s"},
 	} {
-		if _, err := event.Open(t.Context(), o); err == nil {
+		if _, err := Open(t.Context(), o); err == nil {
 			t.Errorf("%+v was taken", o)
 		}
 	}
@@ -250,7 +250,7 @@ func TestSkipKeepsSequencesApart(t *testing.T) {
 	for _, have := range []int{0, 3} {
 		t.Run(fmt.Sprint(have), func(t *testing.T) {
 			dir := t.TempDir()
-			s := open(t, event.Options{Dir: dir})
+			s := openTest(t, Options{Dir: dir})
 			for i := range have {
 				if err := s.Append(t.Context(), time.Now(), note(i)); err != nil {
 					t.Fatal(err)
@@ -265,9 +265,9 @@ func TestSkipKeepsSequencesApart(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			s = open(t, event.Options{Dir: dir})
+			s = openTest(t, Options{Dir: dir})
 			f := read(t, s, 9000, 1)[0]
-			if f.Seq != 9001 || f.Type != event.KindAudit {
+			if f.Seq != 9001 || f.Type != KindAudit {
 				t.Errorf("first new fact is %+v", f)
 			}
 			if first, err := s.First(t.Context()); err != nil || (have == 0 && first != 9001) || (have > 0 && first != 1) {
@@ -288,7 +288,7 @@ func TestOutageKeepsOrderAndLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	var raised, cleared atomic.Int32
-	s := open(t, event.Options{URL: srv.ClientURL(), AckTimeout: 300 * time.Millisecond, Alarm: func(active bool, _ string) {
+	s := openTest(t, Options{URL: srv.ClientURL(), AckTimeout: 300 * time.Millisecond, Alarm: func(active bool, _ string) {
 		if active {
 			raised.Add(1)
 		} else {
@@ -296,11 +296,11 @@ func TestOutageKeepsOrderAndLosesNothing(t *testing.T) {
 		}
 	}})
 	ctx, cancel := context.WithCancel(t.Context())
-	var got []event.Fact
+	var got []Fact
 	reading := make(chan error, 1)
 	const n = 600
 	go func() {
-		reading <- s.Read(ctx, 0, func(f event.Fact) error {
+		reading <- s.Read(ctx, 0, func(f Fact) error {
 			got = append(got, f)
 			if len(got) == n {
 				cancel()
@@ -355,7 +355,7 @@ func TestOutageKeepsOrderAndLosesNothing(t *testing.T) {
 
 func TestFullMemoryRefuses(t *testing.T) {
 	srv := external(t, t.TempDir(), -1)
-	s, err := event.Open(t.Context(), event.Options{
+	s, err := Open(t.Context(), Options{
 		URL: srv.ClientURL(), Log: quiet(t), Buffer: 3, Deadline: 5 * time.Millisecond, CloseTimeout: time.Millisecond,
 		AckTimeout: 50 * time.Millisecond,
 	})
@@ -368,7 +368,7 @@ func TestFullMemoryRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Append(t.Context(), time.Now(), note(3)); !errors.Is(err, event.ErrFull) {
+	if err := s.Append(t.Context(), time.Now(), note(3)); !errors.Is(err, ErrFull) {
 		t.Errorf("append to full memory: %v", err)
 	}
 	if st := s.Stats(); st.Lost != 1 || st.Waiting != 3 {
@@ -380,13 +380,13 @@ func TestFullMemoryRefuses(t *testing.T) {
 }
 
 func TestConcurrentAppends(t *testing.T) {
-	s := open(t, event.Options{})
+	s := openTest(t, Options{})
 	const writers, each = 50, 100
 	var wg sync.WaitGroup
 	for w := range writers {
 		wg.Go(func() {
 			for i := range each {
-				if err := s.Append(t.Context(), time.Now(), event.Audit{User: fmt.Sprint(w), Action: fmt.Sprint(i)}); err != nil {
+				if err := s.Append(t.Context(), time.Now(), Audit{User: fmt.Sprint(w), Action: fmt.Sprint(i)}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -396,7 +396,7 @@ func TestConcurrentAppends(t *testing.T) {
 	next := map[string]int{}
 	ids := map[string]bool{}
 	for _, f := range read(t, s, 0, writers*each) {
-		var a event.Audit
+		var a Audit
 		if err := json.Unmarshal(f.Data, &a); err != nil {
 			t.Fatal(err)
 		}
@@ -411,8 +411,8 @@ func TestConcurrentAppends(t *testing.T) {
 func BenchmarkAppend(b *testing.B) {
 	for _, g := range []int{1, 16, 64} {
 		b.Run(fmt.Sprintf("goroutines=%d", g), func(b *testing.B) {
-			s := open(b, event.Options{})
-			p := event.QueueEntered{CallID: "0195a3c4-7d1e-7c3a-9f00-1234567890ab", Queue: "Support<-", Caller: "59899123456"}
+			s := openTest(b, Options{})
+			p := QueueEntered{CallID: "0195a3c4-7d1e-7c3a-9f00-1234567890ab", Queue: "Support<-", Caller: "59899123456"}
 			b.SetParallelism(g)
 			b.ReportAllocs()
 			b.ResetTimer()

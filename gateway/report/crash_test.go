@@ -97,7 +97,7 @@ func call(ctx context.Context, s *event.Stream, n int) {
 		if err := s.Append(ctx, time.Now(), p...); err != nil {
 			panic(err)
 		}
-		fmt.Println(row, id)
+		fmt.Fprintln(os.Stdout, row, id)
 	}
 	say("started", event.CallStarted{CallID: id, Direction: event.Inbound, From: "59899", To: "59825", Trunk: "carrier"})
 	say("ENTERQUEUE", event.QueueEntered{CallID: id, Queue: "q", Caller: "59899", Position: 1})
@@ -119,6 +119,7 @@ func TestKilledUnderLoadLosesAndDoublesNothing(t *testing.T) {
 
 // killed kills a child 20 times and counts.
 func killed(t *testing.T, url string) {
+	t.Helper()
 	dir := t.TempDir()
 	said := map[string]int{}
 	for round := range 20 {

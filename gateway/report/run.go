@@ -60,7 +60,7 @@ func (p *Projector) Run(ctx context.Context) error {
 			p.o.Log.ErrorContext(ctx, "reading of facts stopped", "err", moved)
 		}
 		if err := pause(ctx, p.backoff(attempt)); err != nil {
-			return nil //nolint:nilerr // the end of ctx is no error
+			return nil // the end of ctx is no error
 		}
 	}
 }
@@ -76,10 +76,9 @@ func (p *Projector) follow(ctx context.Context) error {
 
 // reading is one run of the reader from the checkpoint on.
 type reading struct {
-	p    *Projector
-	m    *mapper
-	seq  uint64 // of the last fact that was applied
-	next Batch
+	p   *Projector
+	m   *mapper
+	seq uint64 // of the last fact that was applied
 }
 
 // begin loads the checkpoint. It retries until ctx ends.

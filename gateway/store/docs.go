@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/uptrace/bun"
 )
@@ -24,9 +25,7 @@ func (t docTable) put(ctx context.Context, db bun.IDB, key string, rev uint64, v
 		return fmt.Errorf("encode %s %q: %w", t.what, key, err)
 	}
 	row := map[string]any{t.key: key, "rev": rev + 1, "doc": string(doc)}
-	for k, e := range extra {
-		row[k] = e
-	}
+	maps.Copy(row, extra)
 	if rev == 0 {
 		_, err := db.NewInsert().Model(&row).Table(t.name).Exec(ctx)
 		return wrap(err, "make %s %q", t.what, key)

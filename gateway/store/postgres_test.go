@@ -11,5 +11,8 @@ import (
 
 func TestPostgreSQL(t *testing.T) {
 	p := storetest.StartPostgres(t)
-	storetest.Run(t, func(t *testing.T) *store.DB { return open(t, store.Options{URL: p.Database(t)}) })
+	storetest.Run(t, func(t *testing.T) *store.DB {
+		t.Helper()
+		return open(t, store.Options{URL: p.Database(t)})
+	})
 }

@@ -321,23 +321,21 @@ func wrap(err error, doing string, args ...any) error {
 }
 
 func isUnique(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Code == "23505" // unique_violation
 	}
-	var sl *sqlite.Error
-	return errors.As(err, &sl) &&
+	sl, ok := errors.AsType[*sqlite.Error](err)
+	return ok &&
 		(sl.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || sl.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 }
 
 // isRefused reports whether the engine will never take what it was given.
 func isRefused(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return strings.HasPrefix(pg.Code, "22") || strings.HasPrefix(pg.Code, "23") // data exception, integrity violation
 	}
-	var sl *sqlite.Error
-	if !errors.As(err, &sl) {
+	sl, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
 		return false
 	}
 	switch sl.Code() & 0xff { // the low byte is the primary code

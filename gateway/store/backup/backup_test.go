@@ -39,7 +39,9 @@ func start(t *testing.T, data, url string) gateway {
 	t.Helper()
 	var g gateway
 	var err error
-	g.stream, err = event.Open(t.Context(), event.Options{Dir: filepath.Join(data, backup.JournalDir), Log: storetest.Log()})
+	g.stream, err = event.Open(t.Context(), event.Options{
+		Dir: filepath.Join(data, backup.JournalDir), Log: storetest.Log(), Deadline: time.Minute,
+	})
 	must(t, err)
 	g.db, err = store.Open(t.Context(), store.Options{Dir: data, URL: url, Log: storetest.Log()})
 	must(t, err)
@@ -79,6 +81,7 @@ func audits(t *testing.T, db *store.DB) []string {
 
 // roundTrip takes a backup under load, restores it and reads the rest.
 func roundTrip(t *testing.T, url, restored string) {
+	t.Helper()
 	data := t.TempDir()
 	g := start(t, data, url)
 	must(t, g.db.PutUser(t.Context(), auth.User{Username: "josé", FullName: "José \"x\", é\nñ", Extension: "2101"}))

@@ -254,7 +254,7 @@ func (f *file) extract(root *os.Root, part, name string) (err error) {
 	if err != nil {
 		return fmt.Errorf("make file: %w", err)
 	}
-	_, err = io.Copy(w, r) //nolint:gosec // the part ends with an error at the size that the manifest says
+	_, err = io.Copy(w, r) // the part ends with an error at the size that the manifest says
 	return errors.Join(err, w.Close())
 }
 

@@ -48,6 +48,7 @@ func cdrRow(i int) report.CDRRow {
 }
 
 func factRows(t *testing.T, db *store.DB) {
+	t.Helper()
 	log, cdr := logRow(1), cdrRow(1)
 	noAnswer := cdrRow(2)
 	noAnswer.AnsweredAt = time.Time{}
@@ -84,6 +85,7 @@ func factRows(t *testing.T, db *store.DB) {
 }
 
 func dispositionOrder(t *testing.T, db *store.DB) { // the record comes after its disposition
+	t.Helper()
 	apply(t, db, report.Change{Dispositions: []report.DispositionRow{{
 		Seq: 1, Time: noon, Datetime: "2026-11-21 09:00:00", GUID: "c1", Tag: "early",
 	}}})
@@ -93,6 +95,7 @@ func dispositionOrder(t *testing.T, db *store.DB) { // the record comes after it
 }
 
 func recordings(t *testing.T, db *store.DB) {
+	t.Helper()
 	ctx := t.Context()
 	_, err := db.Recording(ctx, "c1")
 	wants(t, err, store.ErrNotFound)
@@ -114,6 +117,7 @@ func recordings(t *testing.T, db *store.DB) {
 }
 
 func checkpoint(t *testing.T, db *store.DB) {
+	t.Helper()
 	ctx := t.Context()
 	seq, open, err := db.Checkpoint(ctx)
 	must(t, err)
@@ -139,6 +143,7 @@ func checkpoint(t *testing.T, db *store.DB) {
 }
 
 func refusedRows(t *testing.T, db *store.DB) {
+	t.Helper()
 	bad := logRow(1)
 	bad.Datetime = "no date" // PostgreSQL refuses it, SQLite keeps any text
 	err := db.Apply(t.Context(), report.Batch{To: 1, Changes: []report.Change{{Seq: 1, QueueLog: []report.QueueLogRow{bad}}}})
@@ -152,6 +157,7 @@ func refusedRows(t *testing.T, db *store.DB) {
 }
 
 func paging(t *testing.T, db *store.DB) {
+	t.Helper()
 	changes := make([]report.Change, 0, 1250)
 	for i := range 1250 {
 		changes = append(changes, report.Change{QueueLog: []report.QueueLogRow{logRow(i)}})
@@ -189,6 +195,7 @@ func paging(t *testing.T, db *store.DB) {
 }
 
 func filters(t *testing.T, db *store.DB) {
+	t.Helper()
 	other := logRow(2)
 	other.Agent, other.QueueName, other.Number, other.Event = "bob", "Sales->", "1888", "OUTCALL"
 	out := cdrRow(2)
@@ -217,6 +224,7 @@ func filters(t *testing.T, db *store.DB) {
 }
 
 func figures(t *testing.T, db *store.DB) {
+	t.Helper()
 	row := func(ev, agent string, wait, talk int64) report.Change {
 		r := logRow(1)
 		r.Event, r.Agent, r.Times = ev, agent, report.Times{WaitSeconds: wait, TalkSeconds: talk}
@@ -248,6 +256,7 @@ func figures(t *testing.T, db *store.DB) {
 // Reports written for the old product find their tables and columns
 // (LOG-001 to LOG-006, LOG-034 to LOG-059, LOG-138 to LOG-143, LOG-152 to LOG-156).
 func oldNames(t *testing.T, db *store.DB) {
+	t.Helper()
 	apply(t, db, report.Change{
 		QueueLog: []report.QueueLogRow{logRow(1)}, CDR: []report.CDRRow{cdrRow(1)},
 		Tags:  []report.TagRow{{Time: noon, Datetime: "2026-11-21 09:00:00", User: "eva", GUID: "c1", Second: 17, Comment: "here"}},

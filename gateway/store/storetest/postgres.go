@@ -31,8 +31,8 @@ type Postgres struct {
 
 // StartPostgres starts a server that is stopped when the test ends. Without
 // PostgreSQL on the machine the test is skipped, or fails when CI is true.
-func StartPostgres(t testing.TB) *Postgres {
-	t.Helper()
+func StartPostgres(tb testing.TB) *Postgres {
+	tb.Helper()
 	bins, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil || len(bins) == 0 {
 		if p, err := exec.LookPath("initdb"); err == nil {
@@ -41,37 +41,37 @@ func StartPostgres(t testing.TB) *Postgres {
 	}
 	if len(bins) == 0 {
 		if os.Getenv("CI") == "true" {
-			t.Fatal("PostgreSQL is not installed")
+			tb.Fatal("PostgreSQL is not installed")
 		}
-		t.Skip("PostgreSQL is not installed")
+		tb.Skip("PostgreSQL is not installed")
 	}
 	slices.Sort(bins)
 	// A socket's path is short by law of the kernel, and t.TempDir's is not.
-	dir, err := os.MkdirTemp("", "cbpg")
+	dir, err := os.MkdirTemp("", "cbpg") //nolint:usetesting // see above
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	p := &Postgres{dir: dir, bin: filepath.Dir(bins[len(bins)-1])}
-	t.Cleanup(func() {
-		p.Stop(t)
+	tb.Cleanup(func() {
+		p.Stop(tb)
 		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	if os.Getuid() == 0 { // the server refuses to run as root
 		if p.cred, err = credential("postgres"); err != nil {
-			t.Skip(err)
+			tb.Skip(err)
 		}
 		if err := os.Chown(dir, int(p.cred.Uid), int(p.cred.Gid)); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
-	out, err := p.command(t.Context(), "initdb", "-D", p.data(), "-A", "trust", "-U", "cordboard", "-E", "UTF8",
+	out, err := p.command(tb.Context(), "initdb", "-D", p.data(), "-A", "trust", "-U", "cordboard", "-E", "UTF8",
 		"--locale=C.UTF-8", "--no-sync").CombinedOutput()
 	if err != nil {
-		t.Fatalf("initdb: %v\n%s", err, out)
+		tb.Fatalf("initdb: %v\n%s", err, out)
 	}
-	p.Start(t)
+	p.Start(tb)
 	return p
 }
 
@@ -102,48 +102,48 @@ func (p *Postgres) command(ctx context.Context, name string, args ...string) *ex
 }
 
 // Start starts the server, again after Stop.
-func (p *Postgres) Start(t testing.TB) {
-	t.Helper()
+func (p *Postgres) Start(tb testing.TB) {
+	tb.Helper()
 	// The server outlives the context of a test that is being cleaned up.
-	p.cmd = p.command(context.WithoutCancel(t.Context()), "postgres", "-D", p.data(), "-k", p.dir,
+	p.cmd = p.command(context.WithoutCancel(tb.Context()), "postgres", "-D", p.data(), "-k", p.dir,
 		"-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=50")
 	if err := p.cmd.Start(); err != nil {
-		t.Fatalf("start PostgreSQL: %v", err)
+		tb.Fatalf("start PostgreSQL: %v", err)
 	}
 	p.done = make(chan struct{})
 	go func() {
 		defer close(p.done)
-		_ = p.cmd.Wait() //nolint:errcheck // Stop ends it, and that is an error to Wait
+		_ = p.cmd.Wait()
 	}()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		c, err := pgx.Connect(t.Context(), p.url("postgres"))
+		c, err := pgx.Connect(tb.Context(), p.url("postgres"))
 		if err == nil {
-			if err := c.Close(t.Context()); err != nil {
-				t.Fatal(err)
+			if err := c.Close(tb.Context()); err != nil {
+				tb.Fatal(err)
 			}
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("PostgreSQL does not answer: %v", err)
+			tb.Fatalf("PostgreSQL does not answer: %v", err)
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-p.done:
-			t.Fatal("PostgreSQL ended at once")
+			tb.Fatal("PostgreSQL ended at once")
 		}
 	}
 }
 
 // Stop stops the server as a power failure would: at once.
-func (p *Postgres) Stop(t testing.TB) {
-	t.Helper()
+func (p *Postgres) Stop(tb testing.TB) {
+	tb.Helper()
 	if p.cmd == nil {
 		return
 	}
 	err := p.cmd.Process.Signal(syscall.SIGQUIT)
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
-		t.Errorf("stop PostgreSQL: %v", err)
+		tb.Errorf("stop PostgreSQL: %v", err)
 	}
 	<-p.done
 	p.cmd = nil
@@ -154,21 +154,21 @@ func (p *Postgres) url(db string) string {
 }
 
 // Database makes a new database and returns its URL.
-func (p *Postgres) Database(t testing.TB) string {
-	t.Helper()
+func (p *Postgres) Database(tb testing.TB) string {
+	tb.Helper()
 	p.mu.Lock()
 	p.n++
 	name := fmt.Sprintf("test%d", p.n)
 	p.mu.Unlock()
-	c, err := pgx.Connect(t.Context(), p.url("postgres"))
+	c, err := pgx.Connect(tb.Context(), p.url("postgres"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	if _, err := c.Exec(t.Context(), "CREATE DATABASE "+name); err != nil {
-		t.Fatal(err)
+	if _, err := c.Exec(tb.Context(), "CREATE DATABASE "+name); err != nil {
+		tb.Fatal(err)
 	}
-	if err := c.Close(t.Context()); err != nil {
-		t.Fatal(err)
+	if err := c.Close(tb.Context()); err != nil {
+		tb.Fatal(err)
 	}
 	return p.url(name)
 }

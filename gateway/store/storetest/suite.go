@@ -24,6 +24,7 @@ import (
 
 // Run runs the suite. Each call of open returns an empty database.
 func Run(t *testing.T, open func(t *testing.T) *store.DB) {
+	t.Helper()
 	for name, fn := range map[string]func(*testing.T, *store.DB){
 		"users":             users,
 		"user fields":       userFields,
@@ -79,6 +80,7 @@ func same(t *testing.T, want, got any) {
 }
 
 func users(t *testing.T, db *store.DB) {
+	t.Helper()
 	ctx := t.Context()
 	_, err := db.User(ctx, "ana")
 	wants(t, err, store.ErrNotFound)
@@ -177,9 +179,9 @@ func fill(v reflect.Value, n *int) {
 			v.Set(reflect.ValueOf(w))
 			return
 		}
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() {
-				fill(v.Field(i), n)
+		for _, f := range v.Fields() {
+			if f.CanSet() {
+				fill(f, n)
 			}
 		}
 	default:
@@ -195,6 +197,7 @@ func filled[T any]() T {
 }
 
 func userFields(t *testing.T, db *store.DB) {
+	t.Helper()
 	ctx := t.Context()
 	u := filled[auth.User]()
 	u.Rev = 0
@@ -206,6 +209,7 @@ func userFields(t *testing.T, db *store.DB) {
 }
 
 func passwordHistory(t *testing.T, db *store.DB) { // SEC-06
+	t.Helper()
 	ctx := t.Context()
 	must(t, db.PutUser(ctx, auth.User{Username: "ana"}))
 	for i := range 5 {
@@ -230,6 +234,7 @@ func session(i int) auth.Session {
 }
 
 func sessions(t *testing.T, db *store.DB) {
+	t.Helper()
 	ctx := t.Context()
 	for i := range 3 {
 		must(t, db.PutSession(ctx, session(i)))
@@ -283,6 +288,7 @@ func sessions(t *testing.T, db *store.DB) {
 }
 
 func expiry(t *testing.T, db *store.DB) {
+	t.Helper()
 	ctx := t.Context()
 	for i := range 4 {
 		must(t, db.PutSession(ctx, session(i)))
@@ -307,6 +313,7 @@ func expiry(t *testing.T, db *store.DB) {
 }
 
 func apiTokens(t *testing.T, db *store.DB) {
+	t.Helper()
 	ctx := t.Context()
 	want := filled[auth.APIToken]()
 	must(t, db.PutAPIToken(ctx, want))
@@ -322,6 +329,7 @@ func apiTokens(t *testing.T, db *store.DB) {
 }
 
 func campaigns(t *testing.T, db *store.DB) {
+	t.Helper()
 	ctx := t.Context()
 	c := filled[campaign.Campaign]()
 	c.Name, c.Rev = "Support<-", 0
@@ -345,6 +353,7 @@ func campaigns(t *testing.T, db *store.DB) {
 }
 
 func dispositions(t *testing.T, db *store.DB) {
+	t.Helper()
 	ctx := t.Context()
 	want := []campaign.Disposition{
 		{Campaign: "a", L1: "Solved"},
@@ -369,6 +378,7 @@ func dispositions(t *testing.T, db *store.DB) {
 }
 
 func trunks(t *testing.T, db *store.DB) {
+	t.Helper()
 	ctx := t.Context()
 	want := filled[trunk.Trunk]()
 	want.Rev = 0
@@ -386,6 +396,7 @@ func trunks(t *testing.T, db *store.DB) {
 }
 
 func settings(t *testing.T, db *store.DB) {
+	t.Helper()
 	ctx := t.Context()
 	var got map[string]int
 	wants(t, db.Setting(ctx, "limits", &got), store.ErrNotFound)
@@ -399,6 +410,7 @@ func settings(t *testing.T, db *store.DB) {
 
 // Of many who change the same revision at once, one wins.
 func concurrentEdits(t *testing.T, db *store.DB) {
+	t.Helper()
 	ctx := t.Context()
 	must(t, db.PutUser(ctx, auth.User{Username: "ana"}))
 	var won, lost atomic.Int32
@@ -423,6 +435,7 @@ func concurrentEdits(t *testing.T, db *store.DB) {
 }
 
 func hostileText(t *testing.T, db *store.DB) {
+	t.Helper()
 	ctx := t.Context()
 	for _, s := range []string{
 		`'; DROP TABLE users; --`, `"`, `\`, `\'`, `?`, `%s`, "🎧 ñ 漢字", "line\nbreak", `{"a":1}`, "?0 ?TableName",
@@ -444,6 +457,7 @@ func hostileText(t *testing.T, db *store.DB) {
 }
 
 func ping(t *testing.T, db *store.DB) {
+	t.Helper()
 	must(t, db.Ping(t.Context()))
 	if st := db.Stats(); st.Open == 0 {
 		t.Errorf("stats %+v", st)
