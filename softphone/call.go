@@ -179,7 +179,7 @@ func (c *call) sayGoodbye(d *sip.Dialog, o outcome) {
 		err = d.Hangup(sip.Cause{Kind: sip.KindNormal, Q850: 16, Text: o.text})
 	}
 	if err != nil && !errors.Is(err, sip.ErrEnded) {
-		c.log.Debug("call not ended cleanly", "err", err) //nolint:sloglint // no ctx here
+		c.log.Debug("call not ended cleanly", "err", err)
 	}
 }
 
@@ -329,7 +329,7 @@ func (c *call) progress(code int, sdp []byte) {
 	if first || early {
 		c.p.events.put(Ringing{Call: c.id, EarlyMedia: early})
 	}
-	c.log.Debug("call in progress", "code", code) //nolint:sloglint // no ctx here
+	c.log.Debug("call in progress", "code", code)
 }
 
 // accepted is the 200 of a dialled call.
@@ -413,7 +413,7 @@ func (c *call) connected() {
 	c.setup = time.Since(c.answeredAt)
 	c.path = path{}
 	s := c.session()
-	c.p.events.put(Answered{Call: c.id, Codec: s.Codec(), Setup: c.setup, Guid: c.guid})
+	c.p.events.put(Answered{Call: c.id, Codec: s.Codec(), Setup: c.setup, GUID: c.guid})
 	c.tellFarHold(s.FarHold())
 }
 

@@ -26,15 +26,15 @@ func (p *Phone) incoming(d *sip.Dialog) {
 	c.dialog = d
 	e := Incoming{
 		Call: c.id, From: r.From().URI.User, Name: r.From().Name,
-		Guid: r.Header(headerCall), Campaign: r.Header(headerCampaign), Waited: waited(r.Header(headerWaited)),
+		GUID: r.Header(headerCall), Campaign: r.Header(headerCampaign), Waited: waited(r.Header(headerWaited)),
 		AutoAnswer: autoAnswer(r.Headers("Call-Info"), r.Headers("Alert-Info"), r.Header("Answer-Mode")),
 	}
-	c.guid, c.beep = e.Guid, e.AutoAnswer
+	c.guid, c.beep = e.GUID, e.AutoAnswer
 	c.stage.Store(int32(stageRinging))
 	d.Accept(dialogEvents{c: c})
 	p.agent.Follow(d)
 	if err := d.Provisional(180, nil); err != nil {
-		p.log.Debug("ringing not told", "err", err) //nolint:sloglint // a callback without ctx
+		p.log.Debug("ringing not told", "err", err)
 	}
 	if err := p.add(c, e); err != nil {
 		p.agent.Forget(d)
@@ -51,7 +51,7 @@ func (p *Phone) incoming(d *sip.Dialog) {
 
 func (p *Phone) refuse(d *sip.Dialog, code int) {
 	if err := d.Reject(code, ""); err != nil {
-		p.log.Debug("call not refused", "err", err) //nolint:sloglint // a callback without ctx
+		p.log.Debug("call not refused", "err", err)
 	}
 }
 

@@ -26,9 +26,9 @@ type Incoming struct {
 	Call CallID
 	// From is the caller's number, Name its display name.
 	From, Name string
-	// Guid, Campaign and Waited tell of a call from a queue: the gateway's call id, the campaign and how
+	// GUID, Campaign and Waited tell of a call from a queue: the gateway's call id, the campaign and how
 	// long the customer waited. Empty otherwise.
-	Guid     string
+	GUID     string
 	Campaign string
 	Waited   time.Duration
 	// AutoAnswer says that the phone answers by itself, after a beep.
@@ -48,8 +48,8 @@ type Answered struct {
 	Codec string
 	// Setup is the time from the answer (the far side's, or ours) until media could flow both ways.
 	Setup time.Duration
-	// Guid is the gateway's call id if it told one.
-	Guid string
+	// GUID is the gateway's call id if it told one.
+	GUID string
 }
 
 // Digit is a key that the far side pressed.

@@ -277,7 +277,7 @@ func (p *Phone) holdOthers(id CallID) {
 	p.mu.Unlock()
 	for _, other := range others {
 		if err := p.setHold(other, true); err != nil {
-			p.log.Debug("other call not held", "call_id", string(other), "err", err) //nolint:sloglint // no ctx here
+			p.log.Debug("other call not held", "call_id", string(other), "err", err)
 		}
 	}
 }
@@ -365,7 +365,7 @@ func (p *Phone) each(fn func(*call)) {
 
 // networkChanged looks whether the gateway is still reached, and for new paths of all calls.
 func (p *Phone) networkChanged() {
-	p.log.Info("network of this machine changed") //nolint:sloglint // a callback without ctx
+	p.log.Info("network of this machine changed")
 	p.agent.Check()
 	p.each(func(c *call) { c.post(c.repath) })
 }

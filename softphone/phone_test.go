@@ -42,7 +42,7 @@ func TestIncomingCallIsHeardOnBothSides(t *testing.T) {
 				sip.Header{Name: "X-Cordboard-Campaign", Value: "Support<-"},
 				sip.Header{Name: "X-Cordboard-Waited", Value: "12"})
 			in := next[softphone.Incoming](p)
-			if in.From != "59899123456" || in.Name != "Customer" || in.Guid != "0190-guid" ||
+			if in.From != "59899123456" || in.Name != "Customer" || in.GUID != "0190-guid" ||
 				in.Campaign != "Support<-" || in.Waited != 12*time.Second || in.AutoAnswer {
 				t.Errorf("incoming %+v", in)
 			}
@@ -51,7 +51,7 @@ func TestIncomingCallIsHeardOnBothSides(t *testing.T) {
 				t.Fatal(err)
 			}
 			a := next[softphone.Answered](p)
-			if a.Codec != codec || a.Guid != "0190-guid" || a.Setup > 2*time.Second {
+			if a.Codec != codec || a.GUID != "0190-guid" || a.Setup > 2*time.Second {
 				t.Errorf("answered %+v", a)
 			}
 			t.Logf("setup %v", a.Setup)

@@ -54,7 +54,7 @@ func (w *worker) turn(mic, ear []int16, skipped int) {
 		talk = rtc.Muted
 	}
 	// A packet that cannot be sent is lost like one in the network: ICE tells when that matters.
-	_ = w.s.Send(mic, w.rate, talk, skipped) //nolint:errcheck // see above
+	_ = w.s.Send(mic, w.rate, talk, skipped)
 	w.s.Receive(ear, w.rate)
 	if held {
 		clear(ear)

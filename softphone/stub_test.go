@@ -3,6 +3,7 @@ package softphone_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -111,7 +112,7 @@ func (g *gateway) Request(r *sip.Request) {
 		return
 	}
 	if _, err := g.auth.Check(context.Background(), r); err != nil {
-		if ce, ok := err.(*sip.ChallengeError); ok {
+		if ce, ok := errors.AsType[*sip.ChallengeError](err); ok {
 			_ = r.Respond(ce.Code, "Unauthorized", ce.Headers...)
 			return
 		}

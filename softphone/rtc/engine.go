@@ -218,11 +218,10 @@ func serverHost(url string) (hostport string, secure bool, err error) {
 	if !ok || rest == "" {
 		return "", false, fmt.Errorf("url %q: %w", url, ErrServer)
 	}
-	host, p, splitErr := net.SplitHostPort(rest)
-	if splitErr != nil {
-		return net.JoinHostPort(strings.Trim(rest, "[]"), port), secure, nil
+	if host, p, err := net.SplitHostPort(rest); err == nil {
+		return net.JoinHostPort(host, p), secure, nil
 	}
-	return net.JoinHostPort(host, p), secure, nil
+	return net.JoinHostPort(strings.Trim(rest, "[]"), port), secure, nil // no port is named
 }
 
 func (e *Engine) configuration() webrtc.Configuration {

@@ -99,7 +99,7 @@ func (in *inbound) packet(b []byte, now time.Time) {
 			})
 		}
 		// A malformed event is no event.
-		_ = in.digits.Push(p.Timestamp, p.Marker, p.Payload, now) //nolint:errcheck // see above
+		_ = in.digits.Push(p.Timestamp, p.Marker, p.Payload, now)
 	case codec.CanDecode(f.name):
 		if in.format.name == "" || in.pt != p.PayloadType {
 			in.pt, in.format, in.dec = p.PayloadType, f, nil
@@ -215,13 +215,6 @@ func (in *inbound) room(n int) {
 	if len(in.scratch) < n {
 		in.scratch = make([]int16, n)
 	}
-}
-
-// codecName is what is heard, "" before the first packet.
-func (in *inbound) codecName() string {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return in.format.name
 }
 
 func (in *inbound) count(h *rtp.Header, rate int, now time.Time) {

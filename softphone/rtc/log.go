@@ -31,5 +31,5 @@ func (s scoped) Error(msg string)               { s.say(msg) }
 func (s scoped) Errorf(format string, a ...any) { s.say(fmt.Sprintf(format, a...)) }
 
 func (s scoped) say(text string) {
-	s.log.Debug("media library", "text", text) //nolint:sloglint // pion's interface has no ctx
+	s.log.Debug("media library", "text", text)
 }

@@ -224,7 +224,7 @@ func (o *outbound) loss(share float64) {
 	defer o.mu.Unlock()
 	if e, ok := o.enc.(*codec.OpusEncoder); ok {
 		// The encoder keeps what it had if it refuses; a percentage is never refused.
-		_ = e.SetLoss(max(5, min(40, int(share*100+0.5)))) //nolint:errcheck // see above
+		_ = e.SetLoss(max(5, min(40, int(share*100+0.5))))
 	}
 }
 

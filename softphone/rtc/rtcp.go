@@ -34,7 +34,7 @@ func (s *Session) report(now time.Time) {
 		first = &rtcp.ReceiverReport{SSRC: ssrc, Reports: blocks}
 	}
 	// Before DTLS is done and after the end there is nobody to tell; the next one comes in a second.
-	_ = s.pc.WriteRTCP([]rtcp.Packet{first, rtcp.NewCNAMESourceDescription(ssrc, s.cname)}) //nolint:errcheck // see above
+	_ = s.pc.WriteRTCP([]rtcp.Packet{first, rtcp.NewCNAMESourceDescription(ssrc, s.cname)})
 }
 
 // control takes a compound RTCP packet of the far side.

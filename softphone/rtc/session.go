@@ -213,14 +213,12 @@ func (s *Session) Close() error {
 }
 
 // enter starts fn as a goroutine of the session, unless that is closed.
-func (s *Session) enter(fn func()) bool {
+func (s *Session) enter(fn func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return false
+	if !s.closed {
+		s.wg.Go(fn)
 	}
-	s.wg.Go(fn)
-	return true
 }
 
 // track reads what the far side sends. pion calls it on a goroutine of its own.

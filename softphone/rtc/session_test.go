@@ -287,8 +287,10 @@ func TestBadDescriptions(t *testing.T) {
 	if _, err := b.Answer(t.Context(), offer, false); err == nil || !strings.Contains(err.Error(), "no common codec") {
 		t.Errorf("no common codec: %v", err)
 	}
-	for _, bad := range []string{"", "garbage", "v=0\r\n", "v=0\r\nm=audio 1 RTP/AVP 0\r\n", strings.Repeat("v=0\r\n", 20000),
-		"v=0\r\nm=audio 1 UDP/TLS/RTP/SAVPF 0\r\na=fingerprint:sha-256 xx\r\na=ice-ufrag:\r\n"} {
+	for _, bad := range []string{
+		"", "garbage", "v=0\r\n", "v=0\r\nm=audio 1 RTP/AVP 0\r\n", strings.Repeat("v=0\r\n", 20000),
+		"v=0\r\nm=audio 1 UDP/TLS/RTP/SAVPF 0\r\na=fingerprint:sha-256 xx\r\na=ice-ufrag:\r\n",
+	} {
 		if err := a.Answered([]byte(bad)); err == nil {
 			t.Errorf("answer %.40q taken", bad)
 		}

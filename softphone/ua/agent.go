@@ -272,7 +272,7 @@ func (h handler) Request(r *sip.Request) {
 			sip.Header{Name: "Allow", Value: "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE"})
 	}
 	if err != nil {
-		h.a.log.Debug("request not answered", "method", r.Method(), "err", err) //nolint:sloglint // a callback without ctx
+		h.a.log.Debug("request not answered", "method", r.Method(), "err", err)
 	}
 }
 

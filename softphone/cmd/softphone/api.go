@@ -66,9 +66,8 @@ func signIn(ctx context.Context, base, login, password string, conf *tls.Config)
 		if err == nil {
 			break
 		}
-		var se *statusError
 		wait := time.Duration(float64(min(4, try+1)) * float64(time.Second) * (0.5 + rand.Float64()/2)) //nolint:gosec // G404: no secret
-		if errors.As(err, &se) {
+		if se, ok := errors.AsType[*statusError](err); ok {
 			if se.status != http.StatusServiceUnavailable && se.status != http.StatusTooManyRequests {
 				return nil, fmt.Errorf("sign in: %w", err)
 			}
@@ -160,7 +159,7 @@ func (s *session) do(ctx context.Context, method, path string, in, out any) erro
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	}
-	defer func() { _ = res.Body.Close() }() //nolint:errcheck // only read
+	defer func() { _ = res.Body.Close() }()
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", method, path, err)

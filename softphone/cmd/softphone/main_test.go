@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -94,10 +95,14 @@ func (s *server) signIn(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.signIns = append(s.signIns, in)
 	s.mu.Unlock()
-	_ = json.NewEncoder(w).Encode(api.Session{
+	b, err := json.Marshal(api.Session{
 		ID: "s1", Token: "token", User: api.Me{Username: in.Username, FullName: "Ana Example"},
 		SIP: &api.SIP{URLs: []string{s.url()}, AOR: "sip:2102@" + realm, Username: "2102-app", Password: secret, Realm: realm},
 	})
+	if err != nil {
+		s.t.Error(err)
+	}
+	_, _ = w.Write(b)
 }
 
 // Request implements sip.Handler.
@@ -107,7 +112,7 @@ func (s *server) Request(r *sip.Request) {
 		return
 	}
 	if _, err := s.auth.Check(context.Background(), r); err != nil {
-		if ce, ok := err.(*sip.ChallengeError); ok {
+		if ce, ok := errors.AsType[*sip.ChallengeError](err); ok {
 			_ = r.Respond(ce.Code, "Unauthorized", ce.Headers...)
 			return
 		}
@@ -341,7 +346,7 @@ func hears(t *testing.T, name string, hz float64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	snd, err := audio.ReadWAV(f)
 	if err != nil {
 		t.Fatal(err)

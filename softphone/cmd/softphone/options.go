@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -161,7 +162,7 @@ func checkAPI(api string) error {
 	}
 	a, err := netip.ParseAddr(u.Hostname())
 	if u.Scheme == "http" && u.Hostname() != "localhost" && (err != nil || !a.IsLoopback()) {
-		return errors.New("--api with http: is for this machine only, use https:")
+		return errors.New("--api with http is for this machine only, use https")
 	}
 	return nil
 }
@@ -171,12 +172,10 @@ func checkURL(name, s string, schemes ...string) error {
 	if err != nil || u.Hostname() == "" {
 		return fmt.Errorf("%s %q is no address", name, s)
 	}
-	for _, want := range schemes {
-		if u.Scheme == want {
-			return nil
-		}
+	if slices.Contains(schemes, u.Scheme) {
+		return nil
 	}
-	return fmt.Errorf("%s %q does not begin with %s:", name, s, schemes[0])
+	return fmt.Errorf("%s %q has not the scheme %s", name, s, schemes[0])
 }
 
 // secret is the password, from its file if one was given.
@@ -190,7 +189,7 @@ func (o *options) secret(stdin io.Reader) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("password file: %w", err)
 		}
-		defer func() { _ = f.Close() }() //nolint:errcheck // only read
+		defer func() { _ = f.Close() }()
 		r = f
 	}
 	b, err := io.ReadAll(io.LimitReader(r, 4096))

@@ -91,7 +91,7 @@ func (p *printer) event(e softphone.Event) {
 	case softphone.Unregistered:
 		p.print(line{Event: "error", Error: e.Err.Error(), RetryMs: ms(e.RetryIn)})
 	case softphone.Incoming:
-		p.name(e.Call, e.Guid)
+		p.name(e.Call, e.GUID)
 		p.print(line{
 			Event: "incoming", CallID: p.id(e.Call), From: e.From, Name: e.Name, Campaign: e.Campaign,
 			WaitedMs: ms(e.Waited), AutoAnswer: e.AutoAnswer,

@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func complain(w io.Writer, err error) {
 	// Nothing is left to tell it to if this fails.
-	_, _ = fmt.Fprintf(w, "softphone: %v\n", err) //nolint:errcheck // see above
+	_, _ = fmt.Fprintf(w, "softphone: %v\n", err)
 }
 
 var errCalls = errors.New("not every call ended normally")
