@@ -79,6 +79,8 @@ func judge(want, raw string, got int) bool {
 		return got == 0
 	case "400 or drop":
 		return got == 400 || got == 0
+	case "both":
+		return got == 200 || got == 486
 	case "ok":
 		if strings.HasPrefix(raw, "INVITE") {
 			return got == 486

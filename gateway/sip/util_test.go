@@ -4,8 +4,10 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/cordboard/cordboard/gateway/sip"
+	"github.com/cordboard/cordboard/gateway/sip/siptest"
 )
 
 func mustAddr(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
@@ -46,7 +48,16 @@ func (e *endpoint) udp(t testing.TB) netip.AddrPort {
 		t.Fatal(err)
 	}
 	serve(t, func() error { return e.ServeUDP(t.Context(), pc) })
-	return netip.MustParseAddrPort(pc.LocalAddr().String())
+	addr := netip.MustParseAddrPort(pc.LocalAddr().String())
+	p := siptest.UDP(t, pc.LocalAddr())
+	for range 100 { // until it serves
+		p.Send("OPTIONS sip:x@y SIP/2.0\nVia: SIP/2.0/UDP h;branch=z9hG4bKready;rport\nFrom: <sip:a@b>;tag=1\nTo: <sip:x@y>\nCall-ID: ready\nCSeq: 1 OPTIONS\nRequire: nothing\nContent-Length: 0\n\n")
+		if _, ok := p.Try(50 * time.Millisecond); ok {
+			return addr
+		}
+	}
+	t.Fatal("the endpoint does not answer")
+	return addr
 }
 
 func (e *endpoint) tcp(t testing.TB) netip.AddrPort {

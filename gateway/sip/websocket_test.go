@@ -44,7 +44,7 @@ func TestWebSocketPingPongAndFragments(t *testing.T) {
 	p.Send(options(1))
 	p.Expect("200")
 
-	pong := make(chan string, 1)
+	pong := make(chan string, 4)
 	p.Conn().SetPongHandler(func(s string) error { pong <- s; return nil })
 	if err := p.Conn().WriteControl(websocket.PingMessage, []byte("payload"), time.Now().Add(time.Second)); err != nil {
 		t.Fatal(err)
