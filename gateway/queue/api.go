@@ -80,9 +80,10 @@ type Calls interface {
 	// Ring starts ringing an agent for a call. How it ended is reported by
 	// Runner.Result, once; an error counts as Unreachable.
 	Ring(ctx context.Context, callID, agent string, o RingOptions) error
-	// StopRinging ends what Ring began. It may come for a leg that has just
-	// answered (two agents at the same moment): that leg is ended too. No
-	// result is awaited afterwards.
+	// StopRinging ends what Ring began. It may cross an answer: an answer that
+	// is reported all the same counts while nobody else has the call. When
+	// somebody has (two agents answered at the same moment), or the caller is
+	// gone, StopRinging comes again, and the answered leg is to be ended.
 	StopRinging(callID, agent, why string)
 	// Drop puts a caller out of its queue: maximum wait, queue empty, gateway
 	// stopping. The call layer plays a prompt and ends the call, or goes on to

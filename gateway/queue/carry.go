@@ -138,8 +138,10 @@ func (r *Runner) offerEnded(now time.Time, rec *record, c Command) {
 func (r *Runner) connected(ctx context.Context, now time.Time, rec *record, c Command) {
 	l, ok := rec.leases[c.Agent]
 	if !ok || l.Answered() != nil {
-		// The lease expired under the answer: hold the agent by a new one.
-		r.count.repairs.Add(1)
+		// The lease ended under the answer: hold the agent by a new one.
+		if !c.Late {
+			r.count.repairs.Add(1)
+		}
 		l, err := r.o.Agents.Lease(c.Agent, c.CallID, agent.KindDialled, c.Queue, 0)
 		if err != nil {
 			r.log.WarnContext(ctx, "agent not held", "call_id", c.CallID, "agent_id", c.Agent, "err", err)

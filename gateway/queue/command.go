@@ -46,6 +46,7 @@ type Command struct {
 	Position         int
 	OriginalPosition int
 	Again            bool // connected once before
+	Late             bool // the offer had been ended when its answer came
 	Reason           event.LeaveReason
 	Key              string
 	By               event.By

@@ -104,6 +104,7 @@ type offer struct {
 	m     *member
 	at    time.Time
 	until time.Time
+	late  bool // was ended, and answered all the same
 }
 
 // NewCore returns a core without queues. loc is the time zone of campaigns
@@ -241,16 +242,20 @@ func (c *Core) Reenter(now time.Time, callID string) []Command {
 	return c.done(now)
 }
 
-// Result ends an offer as its phone reports. An answer that comes too late is
-// refused: the command CommandRefused tells the phone.
+// Result ends an offer as its phone reports. An answer to an offer that was
+// ended a moment ago still counts while nobody else has the caller: the phone
+// layer has joined the two by then. Otherwise it is refused, CommandRefused.
 func (c *Core) Result(now time.Time, callID, agentName string, res RingResult) []Command {
 	c.begin()
 	o := c.offerOf(callID, agentName)
 	if o == nil {
-		if res.Outcome == Answered && !c.talks(callID, agentName) {
-			c.emit(Command{Kind: CommandRefused, CallID: callID, Agent: agentName, Why: "the offer is over"})
+		if res.Outcome != Answered || c.talks(callID, agentName) {
+			return c.out
 		}
-		return c.out
+		if o = c.lateOffer(now, callID, agentName); o == nil {
+			c.emit(Command{Kind: CommandRefused, CallID: callID, Agent: agentName, Why: "the offer is over"})
+			return c.out
+		}
 	}
 	if res.Outcome == Answered {
 		c.connect(now, o, res)
@@ -258,6 +263,20 @@ func (c *Core) Result(now time.Time, callID, agentName string, res RingResult) [
 		c.notTaken(now, o, res, false, "")
 	}
 	return c.done(now)
+}
+
+// lateOffer makes the offer again that an agent has answered although it was
+// ended, nil when the caller or the agent has somebody else.
+func (c *Core) lateOffer(now time.Time, callID, agentName string) *offer {
+	e, ok := c.entries[callID]
+	w, known := c.workers[agentName]
+	if !ok || !known || e.state == StateTalking || len(w.talks) > 0 && !e.q.cfg.RingInUse {
+		return nil
+	}
+	if w.offer != nil {
+		c.end(now, w.offer, Cancelled, 0, true, "the agent took another call")
+	}
+	return &offer{e: e, m: &member{q: e.q, w: w, at: -1}, at: now, late: true}
 }
 
 // Withdraw takes back an offer that could not be made, because something else
@@ -489,7 +508,7 @@ func (c *Core) connect(now time.Time, o *offer, res RingResult) {
 	c.refresh(now, w)
 	c.emit(Command{
 		Kind: CommandConnected, CallID: e.CallID, Queue: e.Queue, Agent: w.name, LegID: res.LegID,
-		Hold: wait, Ring: ring, OriginalPosition: e.original, Again: again,
+		Hold: wait, Ring: ring, OriginalPosition: e.original, Again: again, Late: o.late,
 	})
 }
 

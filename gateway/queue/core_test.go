@@ -331,9 +331,17 @@ func TestOfferWithoutResultEnds(t *testing.T) {
 	b.enter("a-1")
 	b.pass(15*time.Second + RingGrace)
 	b.wantRung("a-1", "ben")
-	b.result("a-1", "ana", Answered)
+	b.enter("a-2")
+	b.wantRung("a-2", "ana")
+	b.result("a-1", "ana", Answered) // late, but nobody else has the caller
+	if c := b.find(CommandConnected); c.Agent != "ana" || !c.Late || b.has(CommandRefused) {
+		t.Fatalf("late answer: %+v", b.cmds)
+	}
+	b.wantRung("a-1")
+	b.wantRung("a-2", "ben") // ana's other offer is over, ben is free again
+	b.result("a-1", "ben", Answered)
 	if !b.has(CommandRefused) {
-		t.Fatal("the late answer was not refused")
+		t.Fatal("a second agent got the call")
 	}
 }
 

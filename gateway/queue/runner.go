@@ -269,8 +269,8 @@ func (r *Runner) Leave(callID string, why event.LeaveReason, key string) {
 	r.post(func(_ context.Context, now time.Time) { r.decided(r.core.Leave(now, callID, why, key)) })
 }
 
-// Result says how ringing an agent for a call ended. An answer that comes too
-// late is answered with Calls.StopRinging.
+// Result says how ringing an agent for a call ended. An answer that comes when
+// somebody else has the call, or nobody any more, gets Calls.StopRinging.
 func (r *Runner) Result(callID, agentName string, res RingResult) {
 	r.post(func(_ context.Context, now time.Time) { r.decided(r.core.Result(now, callID, agentName, res)) })
 }

@@ -547,3 +547,25 @@ func TestMembersChangedAreFacts(t *testing.T) {
 		}
 	})
 }
+
+// The agent answers and takes a break in the same moment: the call layer has
+// joined the two, so the queue says the same.
+func TestLateAnswerCounts(t *testing.T) {
+	withCentre(t, Options{}, support(), []string{"ana", "ben"}, func(c *centre) {
+		c.enter("c1")
+		if err := c.agents.Break(c.t.Context(), "ana", "Lunch", ""); err != nil {
+			c.t.Fatal(err)
+		}
+		c.did("ring c1 ana 15s", "stop c1 ana: the agent took a break", "ring c1 ben 15s")
+		c.Result("c1", "ana", RingResult{Outcome: Answered, LegID: "l"})
+		c.did("stop c1 ben: answered by ana")
+		c.state("ana", agent.OnCall)
+		c.state("ben", agent.Available)
+		c.Result("c1", "ben", RingResult{Outcome: Answered, LegID: "l2"})
+		c.did("stop c1 ben: the offer is over")
+		c.Ended("c1", event.ByCustomer)
+		c.state("ana", agent.WrapUp)
+		time.Sleep(10 * time.Second)
+		c.state("ana", agent.OnBreak)
+	})
+}
