@@ -11,7 +11,8 @@ import (
 	"github.com/cordboard/cordboard/gateway/event"
 )
 
-type agentPath struct {
+// AgentPath names an agent.
+type AgentPath struct {
 	Agent string `path:"agent" minLength:"1" maxLength:"64" doc:"a user name, or me"`
 }
 
@@ -24,7 +25,7 @@ func (h *Handler) agentRoutes() {
 	add(h, route{http.MethodPost, "/agents/me/sign-in", "agentSignIn", "agents", "Become available at an endpoint: the app or a registered device", rule{session: true, scopes: []auth.Scope{auth.ScopeSelf}}, http.StatusOK, false}, h.agentSignInMe)
 	add(h, route{http.MethodPost, "/agents/{agent}/sign-out", "agentSignOut", "agents", "End an agent's work; a call goes on", who, http.StatusOK, false},
 		func(ctx context.Context, in *struct {
-			agentPath
+			AgentPath
 
 			Body api.AgentSignOut
 		},
@@ -33,7 +34,7 @@ func (h *Handler) agentRoutes() {
 		})
 	add(h, route{http.MethodPost, "/agents/{agent}/break", "agentBreak", "agents", "Begin a break", who, http.StatusOK, false},
 		func(ctx context.Context, in *struct {
-			agentPath
+			AgentPath
 
 			Body api.Break
 		},
@@ -41,11 +42,11 @@ func (h *Handler) agentRoutes() {
 			return h.steer(ctx, in.Agent, "agent break", func(name string) error { return h.o.Agents.Break(ctx, name, in.Body.Motive, in.Body.Comment) })
 		})
 	add(h, route{http.MethodPost, "/agents/{agent}/unbreak", "agentUnbreak", "agents", "End a break or a pause", who, http.StatusOK, false},
-		func(ctx context.Context, in *agentPath) (*agentOutput, error) {
+		func(ctx context.Context, in *AgentPath) (*agentOutput, error) {
 			return h.steer(ctx, in.Agent, "agent unbreak", func(name string) error { return h.o.Agents.Unbreak(ctx, name) })
 		})
 	add(h, route{http.MethodPost, "/agents/{agent}/finish-wrap-up", "agentFinishWrapUp", "agents", "End wrap-up early", who, http.StatusOK, false},
-		func(ctx context.Context, in *agentPath) (*agentOutput, error) {
+		func(ctx context.Context, in *AgentPath) (*agentOutput, error) {
 			return h.steer(ctx, in.Agent, "agent wrap-up finished", func(name string) error { return h.o.Agents.FinishWrapUp(ctx, name) })
 		})
 }
@@ -121,7 +122,7 @@ func (h *Handler) agents(context.Context, *none) (*listOutput[api.Agent], error)
 	return out, nil
 }
 
-func (h *Handler) agent(ctx context.Context, in *agentPath) (*agentOutput, error) {
+func (h *Handler) agent(ctx context.Context, in *AgentPath) (*agentOutput, error) {
 	name, err := whose(ctx, in.Agent, auth.ScopeRead)
 	if err != nil {
 		return nil, err

@@ -11,7 +11,8 @@ import (
 	"github.com/cordboard/cordboard/gateway/event"
 )
 
-type callPath struct {
+// CallPath names a call.
+type CallPath struct {
 	ID string `path:"id" minLength:"1" maxLength:"64"`
 }
 
@@ -51,7 +52,7 @@ func (h *Handler) calls(ctx context.Context, _ *none) (*listOutput[api.Call], er
 	return out, err
 }
 
-func (h *Handler) call(ctx context.Context, in *callPath) (*struct{ Body api.Call }, error) {
+func (h *Handler) call(ctx context.Context, in *CallPath) (*struct{ Body api.Call }, error) {
 	calls, err := h.liveCalls(ctx, auth.ScopeRead)
 	if err != nil {
 		return nil, err
@@ -109,7 +110,7 @@ func (h *Handler) dial(ctx context.Context, in *struct{ Body api.Dial }) (*struc
 	return &struct{ Body api.Dialled }{api.Dialled{CallID: id}}, nil
 }
 
-func (h *Handler) hangUp(ctx context.Context, in *callPath) (*none, error) {
+func (h *Handler) hangUp(ctx context.Context, in *CallPath) (*none, error) {
 	calls, err := h.liveCalls(ctx, auth.ScopeCalls)
 	if err != nil {
 		return nil, err
@@ -128,7 +129,7 @@ func (h *Handler) hangUp(ctx context.Context, in *callPath) (*none, error) {
 }
 
 func (h *Handler) dispose(ctx context.Context, in *struct {
-	callPath
+	CallPath
 
 	Body api.CallDisposition
 },
@@ -160,7 +161,7 @@ func (h *Handler) queues(ctx context.Context, _ *none) (*listOutput[api.Queue], 
 	return out, err
 }
 
-func (h *Handler) queue(ctx context.Context, in *namePath) (*struct{ Body api.Queue }, error) {
+func (h *Handler) queue(ctx context.Context, in *NamePath) (*struct{ Body api.Queue }, error) {
 	queues, err := h.liveQueues(ctx)
 	if err != nil {
 		return nil, err

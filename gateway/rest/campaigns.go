@@ -17,8 +17,9 @@ type campaignOutput struct {
 	Body api.CampaignView
 }
 
-type memberPath struct {
-	namePath
+// MemberPath names a member of a campaign.
+type MemberPath struct {
+	NamePath
 
 	Username string `path:"username" minLength:"1" maxLength:"64"`
 }
@@ -29,8 +30,8 @@ func (h *Handler) campaignRoutes() {
 	add(h, route{http.MethodGet, "/campaigns/{name}", "campaign", "campaigns", "One campaign", read, 0, false}, h.campaign)
 	add(h, route{http.MethodPut, "/campaigns/{name}", "putCampaign", "campaigns", "Make or change a campaign; absent fields stay", write, http.StatusOK, false}, h.putCampaign)
 	add(h, route{http.MethodDelete, "/campaigns/{name}", "deleteCampaign", "campaigns", "Delete a campaign and its dispositions", write, http.StatusNoContent, false},
-		func(ctx context.Context, in *nameDelete) (*none, error) {
-			return nil, h.remove(ctx, apply.KindCampaign+"/"+in.Name, in.precondition)
+		func(ctx context.Context, in *NameDelete) (*none, error) {
+			return nil, h.remove(ctx, apply.KindCampaign+"/"+in.Name, in.Precondition)
 		})
 	add(h, route{http.MethodGet, "/campaigns/{name}/members", "members", "campaigns", "Members of a campaign", read, 0, false}, h.members)
 	add(h, route{http.MethodPut, "/campaigns/{name}/members/{username}", "putMember", "campaigns", "Add or change a member", write, http.StatusNoContent, false}, h.putMember)
@@ -67,7 +68,7 @@ func (h *Handler) oneCampaign(ctx context.Context, name string) (campaign.Campai
 	return c, nil
 }
 
-func (h *Handler) campaign(ctx context.Context, in *namePath) (*campaignOutput, error) {
+func (h *Handler) campaign(ctx context.Context, in *NamePath) (*campaignOutput, error) {
 	c, err := h.oneCampaign(ctx, in.Name)
 	if err != nil {
 		return nil, err
@@ -76,8 +77,8 @@ func (h *Handler) campaign(ctx context.Context, in *namePath) (*campaignOutput, 
 }
 
 func (h *Handler) putCampaign(ctx context.Context, in *struct {
-	namePath
-	precondition
+	NamePath
+	Precondition
 
 	Body api.Campaign
 },
@@ -103,7 +104,7 @@ func (h *Handler) putCampaign(ctx context.Context, in *struct {
 	return &campaignOutput{etag(c.Rev), api.CampaignView{Campaign: apply.CampaignOf(&c), Rev: c.Rev}}, nil
 }
 
-func (h *Handler) members(ctx context.Context, in *namePath) (*listOutput[api.Member], error) {
+func (h *Handler) members(ctx context.Context, in *NamePath) (*listOutput[api.Member], error) {
 	c, err := h.oneCampaign(ctx, in.Name)
 	if err != nil {
 		return nil, err
@@ -141,7 +142,7 @@ func (h *Handler) editMembers(ctx context.Context, name string, edit func([]api.
 }
 
 func (h *Handler) putMember(ctx context.Context, in *struct {
-	memberPath
+	MemberPath
 
 	Body struct {
 		Penalty int  `json:"penalty,omitempty" minimum:"0" maximum:"1000"`
@@ -159,7 +160,7 @@ func (h *Handler) putMember(ctx context.Context, in *struct {
 	})
 }
 
-func (h *Handler) deleteMember(ctx context.Context, in *memberPath) (*none, error) {
+func (h *Handler) deleteMember(ctx context.Context, in *MemberPath) (*none, error) {
 	return nil, h.editMembers(ctx, in.Name, func(ms []api.Member) ([]api.Member, error) {
 		i := slices.IndexFunc(ms, func(m api.Member) bool { return m.User == in.Username })
 		if i < 0 {
@@ -169,7 +170,7 @@ func (h *Handler) deleteMember(ctx context.Context, in *memberPath) (*none, erro
 	})
 }
 
-func (h *Handler) dispositions(ctx context.Context, in *namePath) (*listOutput[api.Disposition], error) {
+func (h *Handler) dispositions(ctx context.Context, in *NamePath) (*listOutput[api.Disposition], error) {
 	if _, err := h.oneCampaign(ctx, in.Name); err != nil {
 		return nil, err
 	}
@@ -184,7 +185,7 @@ func (h *Handler) dispositions(ctx context.Context, in *namePath) (*listOutput[a
 }
 
 func (h *Handler) putDispositions(ctx context.Context, in *struct {
-	namePath
+	NamePath
 
 	Body []api.Disposition `nullable:"false" maxItems:"5000"`
 },

@@ -149,15 +149,15 @@ func (h *Handler) readyz(w http.ResponseWriter, r *http.Request) {
 // etag writes a revision as an entity tag.
 func etag(rev uint64) string { return fmt.Sprintf("%q", fmt.Sprint(rev)) }
 
-// precondition are the headers by which a client says what it knows of an
+// Precondition holds the headers by which a client says what it knows of an
 // object.
-type precondition struct {
+type Precondition struct {
 	IfMatch     string `header:"If-Match" maxLength:"40" doc:"the ETag that the object must still have"`
 	IfNoneMatch string `header:"If-None-Match" maxLength:"40" doc:"* = the object must not exist"`
 }
 
 // expect turns the headers into what the engine checks.
-func (p precondition) expect(key string) (map[string]uint64, error) {
+func (p Precondition) expect(key string) (map[string]uint64, error) {
 	switch {
 	case p.IfNoneMatch == "*":
 		return map[string]uint64{key: 0}, nil

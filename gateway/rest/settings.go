@@ -10,16 +10,20 @@ import (
 	"github.com/cordboard/cordboard/gateway/trunk"
 )
 
-type namePath struct {
+// NamePath, UserPath and their like are parts of inputs; they are exported
+// because huma reads embedded structs only then.
+type NamePath struct {
 	Name string `path:"name" minLength:"1" maxLength:"100"`
 }
 
-type nameDelete struct {
-	namePath
-	precondition
+// NameDelete is the input of a deletion.
+type NameDelete struct {
+	NamePath
+	Precondition
 }
 
-type userPath struct {
+// UserPath names a user.
+type UserPath struct {
 	Username string `path:"username" minLength:"1" maxLength:"64"`
 }
 
@@ -41,19 +45,19 @@ func (h *Handler) settingRoutes() {
 	add(h, route{http.MethodGet, "/trunks/{name}", "trunk", "trunks", "One trunk", read, 0, false}, h.trunk)
 	add(h, route{http.MethodPut, "/trunks/{name}", "putTrunk", "trunks", "Make or change a trunk; absent fields stay", admin, http.StatusOK, false}, h.putTrunk)
 	add(h, route{http.MethodDelete, "/trunks/{name}", "deleteTrunk", "trunks", "Delete a trunk", admin, http.StatusNoContent, false},
-		func(ctx context.Context, in *nameDelete) (*none, error) {
-			return nil, h.remove(ctx, apply.KindTrunk+"/"+in.Name, in.precondition)
+		func(ctx context.Context, in *NameDelete) (*none, error) {
+			return nil, h.remove(ctx, apply.KindTrunk+"/"+in.Name, in.Precondition)
 		})
 	add(h, route{http.MethodGet, "/users", "users", "users", "All users", read, 0, false}, h.users)
 	add(h, route{http.MethodGet, "/users/{username}", "user", "users", "One user", read, 0, false}, h.user)
 	add(h, route{http.MethodPut, "/users/{username}", "putUser", "users", "Make or change a user; absent fields stay, and a password set here must be changed at the next sign-in unless mustChangePassword is false", admin, http.StatusOK, false}, h.putUser)
 	add(h, route{http.MethodDelete, "/users/{username}", "deleteUser", "users", "Delete a user", admin, http.StatusNoContent, false},
 		func(ctx context.Context, in *struct {
-			userPath
-			precondition
+			UserPath
+			Precondition
 		},
 		) (*none, error) {
-			return nil, h.remove(ctx, apply.KindUser+"/"+in.Username, in.precondition)
+			return nil, h.remove(ctx, apply.KindUser+"/"+in.Username, in.Precondition)
 		})
 }
 
@@ -63,7 +67,7 @@ func (h *Handler) change(ctx context.Context, r apply.Request) (api.Diff, error)
 	return h.o.State.Apply(ctx, r)
 }
 
-func (h *Handler) remove(ctx context.Context, key string, pre precondition) error {
+func (h *Handler) remove(ctx context.Context, key string, pre Precondition) error {
 	expect, err := pre.expect(key)
 	if err != nil {
 		return err
@@ -96,7 +100,7 @@ func (h *Handler) trunks(ctx context.Context, _ *none) (*listOutput[api.TrunkVie
 	return out, err
 }
 
-func (h *Handler) trunk(ctx context.Context, in *namePath) (*trunkOutput, error) {
+func (h *Handler) trunk(ctx context.Context, in *NamePath) (*trunkOutput, error) {
 	all, err := h.o.State.Trunks(ctx)
 	if err != nil {
 		return nil, err
@@ -109,8 +113,8 @@ func (h *Handler) trunk(ctx context.Context, in *namePath) (*trunkOutput, error)
 }
 
 func (h *Handler) putTrunk(ctx context.Context, in *struct {
-	namePath
-	precondition
+	NamePath
+	Precondition
 
 	Body api.Trunk
 },
@@ -125,7 +129,7 @@ func (h *Handler) putTrunk(ctx context.Context, in *struct {
 	if _, err := h.change(ctx, apply.Request{State: api.State{Trunks: []api.Trunk{in.Body}}, Expect: expect}); err != nil {
 		return nil, err
 	}
-	return h.trunk(ctx, &in.namePath)
+	return h.trunk(ctx, &in.NamePath)
 }
 
 func otherName(field string) error {
@@ -150,7 +154,7 @@ func (h *Handler) users(context.Context, *none) (*listOutput[api.UserView], erro
 	return out, nil
 }
 
-func (h *Handler) user(_ context.Context, in *userPath) (*userOutput, error) {
+func (h *Handler) user(_ context.Context, in *UserPath) (*userOutput, error) {
 	u, ok := h.o.Auth.User(in.Username)
 	if !ok {
 		return nil, apply.ErrNotFound
@@ -159,8 +163,8 @@ func (h *Handler) user(_ context.Context, in *userPath) (*userOutput, error) {
 }
 
 func (h *Handler) putUser(ctx context.Context, in *struct {
-	userPath
-	precondition
+	UserPath
+	Precondition
 
 	Body api.User
 },
@@ -178,7 +182,7 @@ func (h *Handler) putUser(ctx context.Context, in *struct {
 	if _, err := h.change(ctx, apply.Request{State: api.State{Users: []api.User{in.Body}}, Expect: expect}); err != nil {
 		return nil, err
 	}
-	return h.user(ctx, &in.userPath)
+	return h.user(ctx, &in.UserPath)
 }
 
 func find[T any](all []T, is func(T) bool) (found T, ok bool) {
