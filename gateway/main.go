@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cordboard/cordboard/gateway/apply"
 	"github.com/cordboard/cordboard/gateway/config"
 	"github.com/cordboard/cordboard/gateway/server"
 )
@@ -39,7 +40,7 @@ func run() int {
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.AddCommand(serveCommand(), demoCommand(), config.CheckCommand(), versionCommand())
+	root.AddCommand(serveCommand(), demoCommand(), apply.Command(), apply.ExportCommand(), config.CheckCommand(), versionCommand())
 	err := root.ExecuteContext(context.Background())
 	switch {
 	case err == nil:
@@ -125,7 +126,7 @@ func serve(ctx context.Context, c *config.Config, logFormat string, demo *cobra.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
-	o := server.Options{Config: c, Log: log, Version: versionText()}
+	o := server.Options{Config: c, Log: log, Version: versionText(), Out: os.Stdout}
 	if demo != nil {
 		o.Demo = demo.OutOrStdout()
 	}

@@ -27,7 +27,6 @@ type event struct {
 type tally struct {
 	passed, failed, skipped int
 	output                  map[string][]string
-	out                     io.Writer
 }
 
 func main() {
@@ -50,20 +49,19 @@ func run(args []string) int {
 		fmt.Fprintln(os.Stderr, "testsum:", err)
 		return 1
 	}
-	t := &tally{output: map[string][]string{}, out: os.Stdout}
+	t := &tally{output: map[string][]string{}}
 	t.read(pipe)
 	code := 0
 	if err := cmd.Wait(); err != nil {
 		code = 1
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) {
+		if _, ok := errors.AsType[*exec.ExitError](err); !ok {
 			fmt.Fprintln(os.Stderr, "testsum:", err)
 		}
 		if t.failed == 0 {
 			t.failed = 1 // the build, or go itself
 		}
 	}
-	fmt.Fprintf(t.out, "%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped)
+	say("%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped)
 	return code
 }
 
@@ -73,7 +71,7 @@ func (t *tally) read(r io.Reader) {
 	for sc.Scan() {
 		var e event
 		if json.Unmarshal(sc.Bytes(), &e) != nil {
-			fmt.Fprintln(t.out, sc.Text())
+			say("%s\n", sc.Text())
 			continue
 		}
 		t.count(e)
@@ -95,22 +93,27 @@ func (t *tally) count(e event) {
 		if e.Test != "" {
 			t.passed++
 		} else {
-			fmt.Fprintf(t.out, "ok    %-60s %.1fs\n", e.Package, e.Elapsed)
+			say("ok    %-60s %.1fs\n", e.Package, e.Elapsed)
 		}
 	case "skip":
 		if e.Test != "" {
 			t.skipped++
-			fmt.Fprintf(t.out, "skip  %s %s: %s\n", e.Package, e.Test, strings.Join(t.output[key], ""))
+			say("skip  %s %s: %s\n", e.Package, e.Test, strings.Join(t.output[key], ""))
 		}
 	case "fail":
 		if e.Test != "" {
 			t.failed++
 		}
-		fmt.Fprintf(t.out, "FAIL  %s %s\n%s", e.Package, e.Test, strings.Join(t.output[key], ""))
+		say("FAIL  %s %s\n%s", e.Package, e.Test, strings.Join(t.output[key], ""))
 	case "build-fail":
-		fmt.Fprintf(t.out, "FAIL  build %s\n%s", e.Package, strings.Join(t.output[key], ""))
+		say("FAIL  build %s\n%s", e.Package, strings.Join(t.output[key], ""))
 	default:
 		return
 	}
 	delete(t.output, key)
+}
+
+// say prints; a closed standard output ends the run anyway.
+func say(format string, a ...any) {
+	_, _ = fmt.Fprintf(os.Stdout, format, a...)
 }

@@ -96,14 +96,14 @@ func (c *Call) outCall() event.OutCallEnded {
 }
 
 func dialStatus(last sip.Cause) string {
-	switch {
-	case last.Code == 486 || last.Code == 600 || last.Code == 603:
+	switch last.Code {
+	case 486, 600, 603:
 		return "BUSY"
-	case last.Code == 408 || last.Code == 480:
+	case 408, 480:
 		return "NOANSWER"
-	case last.Code == 487 || last.Code == 0:
+	case 0, 487:
 		return "CANCEL"
-	case last.Code == 404 || last.Code == 484 || last.Code == 503:
+	case 404, 484, 503:
 		return "CHANUNAVAIL"
 	default:
 		return "CONGESTION"

@@ -1,8 +1,6 @@
 package server
 
 import (
-	"log"
-	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -56,10 +54,4 @@ func (s *Server) originAllowed(origin string, r *http.Request) bool {
 	}
 	_, host, ok := strings.Cut(origin, "://")
 	return ok && strings.EqualFold(host, r.Host)
-}
-
-// quietHTTP sends what net/http has to say to the log at debug: handshakes
-// that fail are a scanner's daily bread.
-func quietHTTP(l *slog.Logger, name string) *log.Logger {
-	return slog.NewLogLogger(l.With("listener", name).Handler(), slog.LevelDebug)
 }

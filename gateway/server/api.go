@@ -42,7 +42,21 @@ func (s *Server) openAPI(ctx context.Context) error {
 		return err
 	}
 	s.onClose(s.auth.DropAdminToken)
-	return nil
+	return s.firstAdministrator()
+}
+
+// firstAdministrator prints the one-time link by which the first administrator
+// of a blank system is made; auth keeps it in the data folder as well.
+func (s *Server) firstAdministrator() error {
+	if s.o.Demo != nil || s.o.Out == nil {
+		return nil
+	}
+	link, err := s.auth.SetUpLink(s.c.HTTP.URL())
+	if err != nil || link == "" {
+		return err
+	}
+	_, err = fmt.Fprintf(s.o.Out, "No administrator yet. Open this link once to make the first one:\n  %s\n", link)
+	return err
 }
 
 // hostOfRequest stands for the host by which a client reached the API.

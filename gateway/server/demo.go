@@ -94,9 +94,7 @@ func (s *Server) startDemo(ctx context.Context) (stop func(), err error) {
 	if err := d.setUp(ctx); err != nil {
 		return nil, errors.Join(err, d.carrier.Close())
 	}
-	if err := d.print(); err != nil {
-		return nil, errors.Join(err, d.carrier.Close())
-	}
+	d.print()
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { d.follow(ctx) })
@@ -105,7 +103,7 @@ func (s *Server) startDemo(ctx context.Context) (stop func(), err error) {
 		cancel()
 		wg.Wait()
 		if err := d.carrier.Close(); err != nil {
-			s.log.Warn("stop the carrier", "err", err)
+			s.log.WarnContext(ctx, "stop the carrier", "err", err)
 		}
 	}, nil
 }
@@ -297,7 +295,7 @@ func passphrase() (string, error) {
 }
 
 // print tells a newcomer where everything is; its last line is "ready".
-func (d *demonstration) print() error {
+func (d *demonstration) print() {
 	f := d.accounts
 	d.out.printf("Cordboard demo: %s", f.URL)
 	d.out.printf("  SIP over WebSocket %s · SIP udp %s · TURN udp %s", f.SIP.WSS, f.SIP.UDP, f.TURN.UDP)
@@ -307,7 +305,6 @@ func (d *demonstration) print() error {
 		d.out.printf("    %-10s %-28s extension %s  %s", a.Username, a.Password, a.Extension, strings.Join(a.Roles, ", "))
 	}
 	d.out.printf("ready")
-	return nil
 }
 
 // answer is what a number that an agent calls does.
@@ -420,7 +417,7 @@ func (d *demonstration) follow(ctx context.Context) {
 		return nil
 	})
 	if err != nil && ctx.Err() == nil {
-		d.s.log.Warn("the demo's screen stopped", "err", err)
+		d.s.log.WarnContext(ctx, "the demo's screen stopped", "err", err)
 	}
 }
 

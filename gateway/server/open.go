@@ -26,7 +26,7 @@ import (
 )
 
 // errRecordingsURL refuses what is not built yet instead of recording elsewhere.
-var errRecordingsURL = errors.New("recordings.url: only the data folder is supported by this version") //nolint:gochecknoglobals // a sentinel
+var errRecordingsURL = errors.New("recordings.url: only the data folder is supported by this version")
 
 // openData makes the data folder and the certificate.
 func (s *Server) openData(context.Context) error {
@@ -164,10 +164,10 @@ func (s *Server) openMedia(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.background(ctx, "prompts", s.speakPrompts)
+	s.background(ctx, "prompts", func(ctx context.Context) error { s.speakPrompts(ctx); return nil })
 	s.recorder = media.NewRecorder(media.RecorderOptions{Log: s.log})
 	s.onClose(s.recorder.Close)
-	if err := s.openWebRTC(); err != nil {
+	if err := s.openWebRTC(ctx); err != nil {
 		return err
 	}
 	host := s.publicIP()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/cordboard/cordboard/gateway/media"
 	"github.com/cordboard/cordboard/gateway/speech"
@@ -42,28 +43,32 @@ func prompts() map[string]map[string]string {
 
 // speakPrompts makes the prompts that the sounds folder does not have yet.
 // Without a speech engine callers hear none, and the log says so once.
-func (s *Server) speakPrompts(ctx context.Context) error {
+func (s *Server) speakPrompts(ctx context.Context) {
 	for name, texts := range prompts() {
 		for language, text := range texts {
 			if ctx.Err() != nil {
-				return nil
+				return
 			}
 			full := name + "/" + language
 			if _, err := s.sounds.Source(full); !errors.Is(err, media.ErrNoSound) {
 				continue
 			}
-			wav, err := speech.Synthesize(ctx, speech.Voice{Language: language, Speed: 160}, text)
+			err := s.speakPrompt(ctx, full, language, text)
 			if errors.Is(err, speech.ErrMissing) {
 				s.log.WarnContext(ctx, "no spoken prompts", "err", err)
-				return nil
-			}
-			if err == nil {
-				err = s.sounds.Import(ctx, full, bytes.NewReader(wav))
+				return
 			}
 			if err != nil && ctx.Err() == nil {
 				s.log.WarnContext(ctx, "prompt not made", "sound", full, "err", err)
 			}
 		}
 	}
-	return nil
+}
+
+func (s *Server) speakPrompt(ctx context.Context, name, language, text string) error {
+	wav, err := speech.Synthesize(ctx, speech.Voice{Language: language, Speed: 160}, text)
+	if err != nil {
+		return fmt.Errorf("speak: %w", err)
+	}
+	return s.sounds.Import(ctx, name, bytes.NewReader(wav))
 }

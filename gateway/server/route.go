@@ -105,8 +105,8 @@ func (s *Server) refuse(ctx context.Context, d *sip.Dialog, err error) {
 
 // Errors of routing.
 var (
-	errNoNumber   = errors.New("the number belongs to no campaign and no extension") //nolint:gochecknoglobals // a sentinel
-	errNotAllowed = errors.New("the user has no outbound campaign")                  //nolint:gochecknoglobals // a sentinel
+	errNoNumber   = errors.New("the number belongs to no campaign and no extension")
+	errNotAllowed = errors.New("the user has no outbound campaign")
 )
 
 // trunkCall routes a customer's call: DID, campaign, queue.

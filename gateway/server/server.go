@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +35,9 @@ type Options struct {
 	Config  *config.Config
 	Log     *slog.Logger
 	Version string
+	// Out is where the set-up link of a blank system is printed: it is a secret
+	// and has no place in the log.
+	Out io.Writer
 	// Demo is where the demonstration tells people what happens; nil = no
 	// demonstration.
 	Demo io.Writer
@@ -131,7 +135,7 @@ func (s *Server) run(ctx context.Context, signals <-chan os.Signal) error {
 // closingPrompt is how long the last prompt may take.
 const closingPrompt = 10 * time.Second
 
-var errDrained = errors.New("the time for draining is over") //nolint:gochecknoglobals // a sentinel
+var errDrained = errors.New("the time for draining is over")
 
 // New opens everything and starts to listen. The server runs until Close.
 func New(ctx context.Context, o Options) (*Server, error) {
@@ -193,8 +197,8 @@ func (s *Server) fail(err error) {
 func (s *Server) Close() error {
 	s.closing.Do(func() {
 		var errs []error
-		for i := len(s.closers) - 1; i >= 0; i-- {
-			errs = append(errs, s.closers[i]())
+		for _, stop := range slices.Backward(s.closers) {
+			errs = append(errs, stop())
 		}
 		s.closeErr = errors.Join(errs...)
 	})

@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/cordboard/cordboard/gateway/trunk"
@@ -41,18 +43,19 @@ func udp(ctx context.Context, addr string) (*net.UDPConn, error) {
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("%s is no udp address", addr), pc.Close())
 	}
-	// Smaller buffers than asked for are no reason not to start.
-	_ = c.SetReadBuffer(socketBuffer)
-	_ = c.SetWriteBuffer(socketBuffer)
+	// The kernel gives smaller buffers than asked for without an error.
+	if err := errors.Join(c.SetReadBuffer(socketBuffer), c.SetWriteBuffer(socketBuffer)); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
 	return c, nil
 }
 
-func (s *Server) openWebRTC() error {
+func (s *Server) openWebRTC(ctx context.Context) error {
 	addr := s.c.Media.WebRTCUDP
 	if addr == "" {
 		return nil
 	}
-	c, err := udp(context.Background(), addr) //nolint:forbidigo // opening a local socket does not block
+	c, err := udp(ctx, addr)
 	if err != nil {
 		return fmt.Errorf("media.webrtc_udp: %w", err)
 	}
@@ -137,9 +140,10 @@ func (s *Server) serveHTTP(ctx context.Context, name, addr string, secure bool, 
 	srv := &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
-		ErrorLog:     nil, BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+		// Handshakes that fail are a scanner's daily bread: debug.
+		ErrorLog:    slog.NewLogLogger(s.log.With("listener", name).Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
-	srv.ErrorLog = quietHTTP(s.log, name)
 	if secure {
 		conf := s.tls.Clone()
 		conf.NextProtos = []string{"http/1.1"}
@@ -158,13 +162,14 @@ func (s *Server) serveHTTP(ctx context.Context, name, addr string, secure bool, 
 		}
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
-		if err := srv.Shutdown(stop); err != nil {
+		var err error
+		if srv.Shutdown(stop) != nil { // WebSockets and downloads do not end by themselves
 			err = srv.Close()
-			<-done
-			return err
 		}
-		<-done
-		return nil
+		if ended := <-done; !errors.Is(ended, http.ErrServerClosed) {
+			err = errors.Join(err, ended)
+		}
+		return err
 	})
 	return nil
 }
@@ -223,7 +228,7 @@ func (s *Server) mediaPorts() []turn.PortRange {
 	ports := []turn.PortRange{{First: s.c.Media.RTPPorts.First, Last: s.c.Media.RTPPorts.Last}}
 	if s.sockets.webrtc != nil {
 		if a, ok := s.sockets.webrtc.LocalAddr().(*net.UDPAddr); ok {
-			p := uint16(a.Port) //nolint:gosec // a port
+			p := uint16(a.Port)
 			ports = append(ports, turn.PortRange{First: p, Last: p})
 		}
 	}
@@ -273,12 +278,7 @@ func isLocal(a netip.Addr) bool {
 	if a.IsLoopback() {
 		return true
 	}
-	for _, l := range localAddrs() {
-		if l == a {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(localAddrs(), a)
 }
 
 // sipHost is what Contact and Via name.

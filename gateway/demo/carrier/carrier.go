@@ -98,7 +98,7 @@ func New(ctx context.Context, o Options) (*Carrier, error) {
 	}
 	c.wg.Go(func() {
 		if err := c.endpoint.ServeUDP(c.ctx, o.Conn); err != nil && c.ctx.Err() == nil {
-			o.Log.Error("carrier stopped", "err", err)
+			o.Log.ErrorContext(ctx, "carrier stopped", "err", err)
 		}
 	})
 	return c, nil
