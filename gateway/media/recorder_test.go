@@ -248,6 +248,7 @@ func TestRecordingKeepsTime(t *testing.T) {
 // Packets that come late, early, twice or in another order give the same file.
 func TestRecordingOrdersPackets(t *testing.T) {
 	record := func(t *testing.T, shake bool) []byte {
+		t.Helper()
 		var data []byte
 		synctest.Test(t, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(1, 9))

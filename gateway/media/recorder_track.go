@@ -180,6 +180,9 @@ func (s *side) take(dst []byte, channel int, pos int64, silence byte) {
 // attach puts leg (nil for nobody) in the place of the one before.
 func (s *side) attach(leg Tapped) {
 	s.mu.Lock()
+	if s.rec.stopped.Load() {
+		leg = nil
+	}
 	old := s.leg
 	if s.track != nil {
 		s.track.closed = true

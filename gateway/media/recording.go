@@ -50,9 +50,9 @@ func (r *Recording) Agent(p Tapped) { r.agent.attach(p) }
 // does file I/O: not for the packet path.
 func (r *Recording) Stop() (RecordingInfo, error) {
 	end := time.Now()
+	r.stopped.Store(true) // whoever is put on a side from now on is not tapped
 	r.Customer(nil)
 	r.Agent(nil)
-	r.stopped.Store(true)
 	r.owner.forget(r)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -80,12 +80,9 @@ func (r *Recording) fileLaw() codec.Law { return codec.Law(max(0, r.law.Load()-1
 // ends the recording.
 func (r *Recording) flush(to int64) error {
 	r.mu.Lock()
-	if r.file == nil || r.finalErr != nil {
-		r.mu.Unlock()
-		return nil
-	}
-	err := r.flushLocked(to)
-	if err != nil {
+	var err error
+	if r.file != nil && r.finalErr == nil {
+		err = r.flushLocked(to)
 		r.finalErr = err
 	}
 	r.mu.Unlock()

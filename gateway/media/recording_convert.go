@@ -117,12 +117,12 @@ func copyMP3(ctx context.Context, w io.Writer, f io.Reader, path string) error {
 	fed := make(chan struct{})
 	go func() {
 		defer close(fed)
-		pw.CloseWithError(copyPCM(pw, f, path)) //nolint:errcheck // always nil
+		_ = pw.CloseWithError(copyPCM(pw, f, path))
 	}()
 	var stderr tail
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = pr, w, &stderr
 	err := cmd.Run()
-	pr.CloseWithError(io.ErrClosedPipe) //nolint:errcheck // always nil; frees the feeder when the converter ended early
+	_ = pr.CloseWithError(io.ErrClosedPipe) // frees the feeder when the converter ended early
 	<-fed
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

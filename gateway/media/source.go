@@ -2,6 +2,7 @@ package media
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -125,7 +126,7 @@ func encodeFrames(pcm []int16, rate int, codecName string, music bool) (*Frames,
 	}
 	frame := want / 50
 	if rest := len(pcm) % frame; rest != 0 {
-		pcm = append(pcm[:len(pcm):len(pcm)], make([]int16, frame-rest)...)
+		pcm = append(slices.Clip(pcm), make([]int16, frame-rest)...)
 	}
 	f := &Frames{codec: c.Name}
 	if c.Name != codec.Opus {

@@ -62,10 +62,7 @@ func (r *Resampler) Append(out, in []int16) []int16 {
 		r.hist = append(r.hist, float32(s))
 	}
 	i := 0
-	for {
-		if i+r.skip+r.taps > len(r.hist) {
-			break
-		}
+	for i+r.skip+r.taps <= len(r.hist) {
 		i += r.skip
 		r.skip = 0
 		var acc float32

@@ -330,7 +330,7 @@ func TestDetectorHearsTonesUnderNoise(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	var got []press
 	d := NewDetector(8000, collect(&got))
-	pcm := make([]int16, 400)
+	pcm := slices.Repeat([]int16{0}, 400)
 	for _, c := range []byte("147*") {
 		pcm = AppendTone(pcm, c, 8000, 100*time.Millisecond)
 		pcm = append(pcm, make([]int16, 800)...)

@@ -1,6 +1,9 @@
 package sdp
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Choose is the part of an offered media that we take: the formats common with
 // ours, in the offerer's order and with the offerer's payload types (RFC 3264
@@ -75,28 +78,13 @@ func auxiliary(f Format) bool {
 }
 
 func contains(list []Format, f Format) bool {
-	for _, o := range list {
-		if f.Is(o) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(list, f.Is)
 }
 
 func hasType(list []Format, pt uint8) bool {
-	for _, f := range list {
-		if f.PayloadType == pt {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(list, func(f Format) bool { return f.PayloadType == pt })
 }
 
 func hasClock(list []Format, clock int) bool {
-	for _, f := range list {
-		if !auxiliary(f) && f.ClockRate == clock {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(list, func(f Format) bool { return !auxiliary(f) && f.ClockRate == clock })
 }

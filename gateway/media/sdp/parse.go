@@ -190,9 +190,8 @@ func (p *parser) attribute(v string) error {
 	}
 	m := p.m
 	if m == nil {
-		done, err := p.sessionAttribute(name, value)
-		if done || err != nil {
-			return err
+		if p.sessionAttribute(name, value) {
+			return nil
 		}
 		m = &p.defaults
 	}
@@ -211,19 +210,20 @@ func (p *parser) attribute(v string) error {
 	return nil
 }
 
-func (p *parser) sessionAttribute(name, value string) (bool, error) {
+// sessionAttribute takes the attributes that only a session has.
+func (p *parser) sessionAttribute(name, value string) bool {
 	switch strings.ToLower(name) {
 	case "ice-lite":
 		p.s.ICELite = true
-		return true, nil
+		return true
 	case "group":
 		f := strings.Fields(value)
 		if len(f) > 1 && strings.EqualFold(f[0], "BUNDLE") && p.s.Bundle == nil {
 			p.s.Bundle = f[1:]
-			return true, nil
+			return true
 		}
 	}
-	return false, nil
+	return false
 }
 
 // mediaAttribute takes the attributes that have a field; m is the defaults of
