@@ -1,8 +1,13 @@
 package media
 
 import (
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/cordboard/cordboard/gateway/media/codec"
+	"github.com/cordboard/cordboard/gateway/media/dtmf"
+	"github.com/cordboard/cordboard/gateway/media/sdp"
 )
 
 const (
@@ -123,5 +128,81 @@ func TestDigitsAreRelayedAndReported(t *testing.T) {
 	}
 	if j := a.broken(); len(j) > 0 {
 		t.Errorf("stream broke: %v", j)
+	}
+}
+
+// A far side without telephone events hears digits as tones, ours and relayed ones.
+func TestDigitsAsTones(t *testing.T) {
+	noLeaks(t)
+	e := newEngine(t)
+	pa, a, ha := rtpCall(t, e, kindPCMA, freqA, RTPOptions{})
+	h := newHeard()
+	pb, err := e.NewRTP(RTPOptions{}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newRTPPeer(t, kindPCMU, freqB)
+	d := b.describe(sdp.SendRecv)
+	d.Media[0].Formats = d.Media[0].Formats[:1] // speech only
+	answer, err := pb.Answer(t.Context(), d.Write())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := sdp.Parse(answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.talk(s.Media[0].Addr())
+	if err := Join(pa, pb); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 2*time.Second, "speech", func() bool { return b.hears(freqA, 100*time.Millisecond) })
+	var mu sync.Mutex
+	heard := ""
+	detector := dtmf.NewDetector(8000, func(d byte, _ time.Duration) { heard += string(rune(d)) })
+	b.set(func() {
+		b.also = func(pcm []int16) {
+			mu.Lock()
+			detector.Write(pcm)
+			mu.Unlock()
+		}
+	})
+	tones := func(want string) func() bool {
+		return func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return heard == want
+		}
+	}
+	if err := pb.SendDTMF("5#", 100*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 3*time.Second, "our digits as tones", tones("5#"))
+	a.press(t, "3")
+	eventually(t, 3*time.Second, "the relayed digit as a tone", tones("5#3"))
+	eventually(t, 3*time.Second, "the relayed digit reported", func() bool { return ha.pressed() == "3" })
+}
+
+// The silence that keeps a path open is silence in every codec.
+func TestSilenceIsSilent(t *testing.T) {
+	for _, k := range []kind{kindPCMU, kindPCMA, kindOpus} {
+		var o outbound
+		o.setCodecLocked(k, 8000, 0)
+		dec, err := codec.NewDecoder(k.name(), 8000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pcm := make([]int16, codec.MaxFrameSamples)
+		for range 5 {
+			n, err := dec.Decode(pcm, o.quiet[:o.quietLen])
+			if err != nil || n != 160 {
+				t.Fatalf("%s: %d samples, %v", k.name(), n, err)
+			}
+			for _, v := range pcm[:n] {
+				if v > 8 || v < -8 {
+					t.Fatalf("%s: %d in silence", k.name(), v)
+				}
+			}
+		}
 	}
 }

@@ -15,4 +15,12 @@
 // the only locks on it belong to one port. Where the codecs of two joined ports differ the
 // packet ends in a jitter buffer instead, and a 20 ms tick, one per shard and
 // shared by all its ports, decodes and encodes.
+//
+// # Why ICE-lite is our own
+//
+// A WebRTC leg here needs little of WebRTC: answers to binding requests, DTLS
+// (pion/dtls) and SRTP (pion/srtp). A full PeerConnection would bring a table
+// of addresses behind a lock of all calls, allocations with each packet, some
+// eighteen goroutines a leg, and its own idea of hold. With the packets in our
+// hands both kinds of leg share one path.
 package media

@@ -64,16 +64,15 @@ const firstSource = 16
 
 // Engine owns the sockets, ports and shards of a gateway's media.
 type Engine struct {
-	o           Options
-	log         *slog.Logger
-	start       time.Time // zero of nanos
-	pool        *portPool
-	mux         *webrtcMux
-	fingerprint string
-	shards      []*shard
-	done        chan struct{}
-	wg          sync.WaitGroup
-	source      atomic.Uint64
+	o      Options
+	log    *slog.Logger
+	start  time.Time // zero of nanos
+	pool   *portPool
+	mux    *webrtcMux
+	shards []*shard
+	done   chan struct{}
+	wg     sync.WaitGroup
+	source atomic.Uint64
 
 	// routing guards who hears whom: partner and playing of every port.
 	routing sync.Mutex

@@ -62,7 +62,7 @@ func TestLoadGenerator(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		t.Cleanup(func() { _ = c.Close() })
 		conns[i] = c
 		if l.SDES {
 			if seals[i], err = newCipher(make([]byte, 16), make([]byte, 14), srtp.ProtectionProfileAes128CmHmacSha1_80); err != nil {
@@ -135,8 +135,7 @@ func TestLoadGenerator(t *testing.T) {
 	if len(delays) > 0 {
 		res.DelayP50, res.DelayP99 = delays[len(delays)/2], delays[len(delays)*99/100]
 	}
-	out, _ := json.Marshal(res)
-	fmt.Printf("RESULT %s\n", out)
+	tell(t, "RESULT", res)
 }
 
 // TestCallMinute measures the CPU of bridged calls with a generator in a
@@ -159,7 +158,7 @@ func TestCallMinute(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newEngine(t)
 			r := NewRecorder(RecorderOptions{})
-			defer r.Close()
+			t.Cleanup(func() { _ = r.Close() })
 			var legs []loadLeg
 			var ports []*Port
 			for i := range calls {
@@ -276,8 +275,7 @@ func TestPhones(t *testing.T) {
 		<-done
 		answers[i] = p.pc.LocalDescription().SDP
 	}
-	out, _ := json.Marshal(answers)
-	fmt.Printf("ANSWERS %s\n", out)
+	tell(t, "ANSWERS", answers)
 	for _, l := range plan.RTP {
 		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2), Port: l.Port})
 		if err != nil {
@@ -298,7 +296,7 @@ func TestWebRTCCalls(t *testing.T) {
 	}
 	e := newEngine(t)
 	r := NewRecorder(RecorderOptions{})
-	defer r.Close()
+	t.Cleanup(func() { _ = r.Close() })
 	dir := t.TempDir()
 	before := resident(t)
 	var plan phonesPlan
@@ -400,6 +398,18 @@ func TestWebRTCCalls(t *testing.T) {
 	t.Logf("%d recorded WebRTC calls: %v CPU a call-minute (budget 375ms), %v a packet; %d KB resident a call (budget 400)",
 		calls, time.Duration(float64(used)*float64(time.Minute)/float64(took))/time.Duration(calls),
 		used/time.Duration(max(1, packets)), (resident(t)-before)/calls)
+}
+
+// tell writes a line for the other process.
+func tell(t *testing.T, word string, v any) {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(os.Stdout, "%s %s\n", word, b); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // resident is the memory of the process in kB.

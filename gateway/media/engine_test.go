@@ -238,6 +238,7 @@ type rtpPeer struct {
 	dest   netip.AddrPort
 	drop   func(n int) bool // loses packets on the way out
 	quiet  bool
+	also   func(pcm []int16) // hears too
 	seq    uint16
 	ts     uint32
 	sender *dtmf.Sender
@@ -338,6 +339,12 @@ func (p *rtpPeer) listen() {
 		}
 		pcm := make([]int16, len(pkt.payload))
 		p.kind.law().Decode(pcm, pkt.payload)
+		p.mu.Lock()
+		also := p.also
+		p.mu.Unlock()
+		if also != nil {
+			also(pcm)
+		}
 		p.hear(&pkt, pcm, false)
 	}
 }

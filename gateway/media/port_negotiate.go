@@ -42,7 +42,7 @@ type negotiation struct {
 
 	mu      sync.Mutex
 	origin  sdp.Origin
-	offered []sdp.Format // of our pending offer; nil without one
+	offered []sdp.Format // of our last offer; nil once they made one
 	local   []sdp.Format // what our last description says we take
 	held    bool
 	far     netip.AddrPort // as signalled
@@ -98,8 +98,9 @@ func (p *Port) Offer(ctx context.Context) ([]byte, error) {
 	return s.Write(), nil
 }
 
-// Answered takes the far side's answer to Offer. With ErrNoCommonCodec or
-// another error the port goes on as it was.
+// Answered takes the far side's answer to Offer, and again when another answer
+// to the same offer follows (early media, then the call itself). With
+// ErrNoCommonCodec or another error the port goes on as it was.
 func (p *Port) Answered(answer []byte) error {
 	if p.closed.Load() {
 		return ErrClosed
@@ -126,9 +127,7 @@ func (p *Port) Answered(answer []byte) error {
 	if err := n.sec.check(far); err != nil {
 		return err
 	}
-	local := n.offered
-	n.offered = nil
-	return p.applyLocked(far, common, local)
+	return p.applyLocked(far, common, n.offered)
 }
 
 // Answer answers the far side's offer, the first or a later one (hold, another

@@ -48,8 +48,10 @@ type inbound struct {
 
 	mu     sync.Mutex
 	stats  streamStats
-	digits *dtmf.Receiver
 	remote senderInfo
+
+	digits     *dtmf.Receiver
+	digitClock uint32
 }
 
 // receive takes one datagram of the RTP socket.
@@ -162,8 +164,8 @@ func (p *Port) take(cfg *reception, pkt *rtpPacket, at time.Time) {
 
 // pressedLocked feeds a telephone event to the receiver of digits.
 func (p *Port) pressedLocked(pkt *rtpPacket, clock uint32, at time.Time) {
-	if p.in.digits == nil {
-		p.in.digits = dtmf.NewReceiver(int(clock), p.pressed)
+	if p.in.digits == nil || p.in.digitClock != clock {
+		p.in.digits, p.in.digitClock = dtmf.NewReceiver(int(clock), p.pressed), clock
 	}
 	if err := p.in.digits.Push(pkt.ts, pkt.marker, pkt.payload, at); err != nil {
 		p.in.invalid.Add(1)

@@ -28,11 +28,11 @@ func (e *Engine) NewRTP(o RTPOptions, ev PortEvents) (*Port, error) {
 	if err := newNegotiation(&p.neg, e.o.Host, o.Codecs, o.DTMFPayload); err != nil {
 		return nil, err
 	}
-	rtp, rtcp, err := e.pool.open()
+	rtp, rtcp, port, err := e.pool.open()
 	if err != nil {
 		return nil, err
 	}
-	l := &rtpLeg{p: p, rtp: rtp, rtcp: rtcp, port: uint16(rtp.LocalAddr().(*net.UDPAddr).Port)} //nolint:errcheck,forcetypeassert // a UDP socket's address is one
+	l := &rtpLeg{p: p, rtp: rtp, rtcp: rtcp, port: port}
 	p.tr = l
 	p.neg.sec = &sdes{required: o.SDES, port: l.port, p: p}
 	p.out.secure = o.SDES
@@ -48,7 +48,7 @@ func (e *Engine) NewRTP(o RTPOptions, ev PortEvents) (*Port, error) {
 
 func writeTo(c *net.UDPConn, b []byte, to netip.AddrPort) error {
 	_, err := c.WriteToUDPAddrPort(b, to)
-	return err //nolint:wrapcheck // counted only; the packet path formats nothing
+	return err // counted only; the packet path formats nothing
 }
 
 // rtpLeg is the transport of a trunk or desk phone: a socket pair of its own

@@ -331,16 +331,13 @@ const (
 // eventPause is how long after a packet of a relayed event audio still gives way to it.
 const eventPause = int64(100 * time.Millisecond)
 
-// event relays one telephone-event packet of another leg. It reports false
-// when events were not negotiated here: the digit must be heard otherwise.
-func (o *outbound) event(p *rtpPacket, inClock uint32, now int64) bool {
+// event relays one telephone-event packet of another leg. Where events were
+// not negotiated the digit is sent otherwise, when its end is known.
+func (o *outbound) event(p *rtpPacket, inClock uint32, now int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.eventOK {
-		return false
-	}
-	if o.paused || o.keyDown || len(p.payload) < dtmf.PayloadSize {
-		return true
+	if !o.eventOK || o.paused || o.keyDown || len(p.payload) < dtmf.PayloadSize {
+		return
 	}
 	marker := false
 	if !o.eventOn || o.eventIn != p.ts {
@@ -364,7 +361,6 @@ func (o *outbound) event(p *rtpPacket, inClock uint32, now int64) bool {
 		o.source = 0
 	}
 	o.transmitLocked(&rtpPacket{pt: o.eventPT, marker: marker, seq: o.seq, ts: o.eventTS, ssrc: o.ssrc}, dtmf.PayloadSize, now)
-	return true
 }
 
 // digit sends what the digits queued by SendDTMF have for this packet time.

@@ -48,23 +48,28 @@ func newPortPool(bind, host netip.Addr, bounds [2]uint16) (*portPool, error) {
 	for port := low; port < high; port += 2 {
 		p.free = append(p.free, uint16(port))
 	}
-	rand.Shuffle(len(p.free), func(i, j int) { p.free[i], p.free[j] = p.free[j], p.free[i] })
+	rand.Shuffle(len(p.free), func(i, j int) { //nolint:gosec // a port is spread, not kept secret: the latch refuses strangers
+		p.free[i], p.free[j] = p.free[j], p.free[i]
+	})
 	return p, nil
 }
 
 // open binds the next free pair. A port that another program holds is passed over.
-func (p *portPool) open() (rtp, rtcp *net.UDPConn, err error) {
+func (p *portPool) open() (rtp, rtcp *net.UDPConn, port uint16, err error) {
 	for range p.len() {
-		port, ok := p.take()
+		next, ok := p.take()
 		if !ok {
 			break
 		}
-		if rtp, rtcp, err = p.bindPair(port); err == nil {
-			return rtp, rtcp, nil
+		if rtp, rtcp, err = p.bindPair(next); err == nil {
+			return rtp, rtcp, next, nil
 		}
-		p.release(port)
+		p.release(next)
 	}
-	return nil, nil, fmt.Errorf("%w: %w", ErrNoPorts, err)
+	if err == nil {
+		return nil, nil, 0, ErrNoPorts
+	}
+	return nil, nil, 0, fmt.Errorf("%w: %w", ErrNoPorts, err)
 }
 
 func (p *portPool) bindPair(port uint16) (rtp, rtcp *net.UDPConn, err error) {

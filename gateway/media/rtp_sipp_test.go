@@ -71,7 +71,7 @@ func TestSippEcho(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer sip.Close()
+	t.Cleanup(func() { _ = sip.Close() })
 	const port = 45060
 	cmd := exec.CommandContext(t.Context(), path, "-sf", dir+"/answer.xml", "-i", "127.0.0.3", "-p", fmt.Sprint(port),
 		"-mi", "127.0.0.3", "-mp", "45070", "-rtp_echo", "-m", "1", "-nostdin", "-timeout", "30s")

@@ -26,7 +26,7 @@ type streamStats struct {
 const maxDropout = 3000
 
 // restart begins a new stream and keeps the sums of those before.
-func (s *streamStats) restart(ssrc uint32, clock uint32, seq uint16) {
+func (s *streamStats) restart(ssrc, clock uint32, seq uint16) {
 	lost, expected := s.lost(), s.expected()
 	*s = streamStats{
 		ssrc: ssrc, clock: clock, started: true,
@@ -36,7 +36,7 @@ func (s *streamStats) restart(ssrc uint32, clock uint32, seq uint16) {
 }
 
 // packet counts one; now is the arrival in nanoseconds.
-func (s *streamStats) packet(ssrc uint32, clock uint32, seq uint16, ts uint32, size int, now int64) {
+func (s *streamStats) packet(ssrc, clock uint32, seq uint16, ts uint32, size int, now int64) {
 	switch {
 	case !s.started || s.ssrc != ssrc || s.clock != clock:
 		s.restart(ssrc, clock, seq)

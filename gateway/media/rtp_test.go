@@ -295,11 +295,13 @@ func TestPortPool(t *testing.T) {
 	if n := p.len(); n != 4 { // 30002 to 30009
 		t.Fatalf("%d pairs", n)
 	}
-	rtp, rtcp, err := p.open()
+	rtp, rtcp, first, err := p.open()
 	if err != nil {
 		t.Skip("ports in use: ", err)
 	}
-	first := uint16(rtp.LocalAddr().(*net.UDPAddr).Port)
+	if got := rtp.LocalAddr().(*net.UDPAddr).Port; got != int(first) {
+		t.Errorf("port %d is bound for %d", got, first)
+	}
 	if first%2 != 0 || rtcp.LocalAddr().(*net.UDPAddr).Port != int(first)+1 {
 		t.Errorf("pair %d and %v", first, rtcp.LocalAddr())
 	}

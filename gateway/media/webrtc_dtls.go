@@ -184,7 +184,7 @@ func (s *dtlsSession) useKeys(conn *dtls.Conn) error {
 		return fmt.Errorf("no srtp profile: %w", ErrNotEncrypted)
 	}
 	var profile srtp.ProtectionProfile
-	switch chosen { //nolint:exhaustive // only these two were offered
+	switch chosen {
 	case dtls.SRTP_AEAD_AES_128_GCM:
 		profile = srtp.ProtectionProfileAeadAes128Gcm
 	case dtls.SRTP_AES128_CM_HMAC_SHA1_80:
@@ -244,23 +244,23 @@ func (s *dtlsSession) verify(raw [][]byte, _ [][]*x509.Certificate) error {
 // ReadFrom gives the next DTLS packet of the leg.
 func (s *dtlsSession) ReadFrom(b []byte) (int, net.Addr, error) {
 	n, err := s.in.Read(b)
-	return n, &net.UDPAddr{}, err //nolint:wrapcheck // dtls looks at it
+	return n, &net.UDPAddr{}, err // dtls looks at it
 }
 
 // WriteTo sends to where ICE says.
 func (s *dtlsSession) WriteTo(b []byte, _ net.Addr) (int, error) { return s.leg.sendRaw(b) }
 
 // Close ends reading.
-func (s *dtlsSession) Close() error { return s.in.Close() } //nolint:wrapcheck // a wrapper
+func (s *dtlsSession) Close() error { return s.in.Close() } // a wrapper
 
 // LocalAddr means nothing here.
 func (s *dtlsSession) LocalAddr() net.Addr { return &net.UDPAddr{} }
 
 // SetDeadline sets that of reading.
-func (s *dtlsSession) SetDeadline(t time.Time) error { return s.in.SetReadDeadline(t) } //nolint:wrapcheck // a wrapper
+func (s *dtlsSession) SetDeadline(t time.Time) error { return s.in.SetReadDeadline(t) } // a wrapper
 
 // SetReadDeadline sets that of reading.
-func (s *dtlsSession) SetReadDeadline(t time.Time) error { return s.in.SetReadDeadline(t) } //nolint:wrapcheck // a wrapper
+func (s *dtlsSession) SetReadDeadline(t time.Time) error { return s.in.SetReadDeadline(t) } // a wrapper
 
 // SetWriteDeadline does nothing: a datagram is sent at once.
 func (s *dtlsSession) SetWriteDeadline(time.Time) error { return nil }

@@ -73,7 +73,7 @@ type pendingDTLS struct {
 
 func (l *webrtcLeg) send(b []byte, to netip.AddrPort) error {
 	_, err := l.mux.conn.WriteToUDPAddrPort(b, to)
-	return err //nolint:wrapcheck // counted only; the packet path formats nothing
+	return err // counted only; the packet path formats nothing
 }
 
 // sendRaw sends DTLS to the present address; without one it is lost, and DTLS repeats it.
@@ -84,7 +84,7 @@ func (l *webrtcLeg) sendRaw(b []byte) (int, error) {
 	if !to.IsValid() {
 		return len(b), nil
 	}
-	return l.mux.conn.WriteToUDPAddrPort(b, to) //nolint:wrapcheck // dtls looks at it
+	return l.mux.conn.WriteToUDPAddrPort(b, to) // dtls looks at it
 }
 
 // dtlsPacket gives a packet to the association; one too many is lost and

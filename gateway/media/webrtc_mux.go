@@ -248,7 +248,7 @@ type anySocket struct{ c net.PacketConn }
 func (s anySocket) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 	n, from, err := s.c.ReadFrom(b)
 	if err != nil {
-		return n, netip.AddrPort{}, err //nolint:wrapcheck // as the socket says it
+		return n, netip.AddrPort{}, err // as the socket says it
 	}
 	if u, ok := from.(*net.UDPAddr); ok {
 		return n, u.AddrPort(), nil
@@ -257,9 +257,9 @@ func (s anySocket) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 }
 
 func (s anySocket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
-	return s.c.WriteTo(b, net.UDPAddrFromAddrPort(to)) //nolint:wrapcheck // as the socket says it
+	return s.c.WriteTo(b, net.UDPAddrFromAddrPort(to)) // as the socket says it
 }
 
 func (s anySocket) SetReadDeadline(t time.Time) error {
-	return s.c.SetReadDeadline(t) //nolint:wrapcheck // as the socket says it
+	return s.c.SetReadDeadline(t) // as the socket says it
 }
