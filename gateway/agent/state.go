@@ -53,9 +53,11 @@ type shown struct {
 	until    time.Time
 }
 
+// newAgent makes an agent whose revisions begin above those of any earlier run
+// of the gateway, so that a viewer who compares them never drops the newer one.
 func newAgent(name string, now time.Time) *agent {
 	return &agent{
-		name: name, since: now, leases: map[string]*Lease{},
+		name: name, since: now, rev: uint64(max(0, now.UnixMilli())), leases: map[string]*Lease{},
 		shown: shown{state: Offline, reason: ReasonSignedOut},
 	}
 }
