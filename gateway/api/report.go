@@ -114,7 +114,7 @@ type AuditRow struct {
 }
 
 // Problem is every error of the API (RFC 9457), as application/problem+json.
-type Problem struct {
+type Problem struct { //nolint:errname // the word of RFC 9457
 	Type   string `json:"type"`
 	Title  string `json:"title"`
 	Status int    `json:"status"`

@@ -3,7 +3,6 @@ package apply_test
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -74,7 +73,7 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{journal: &journal{}}
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	dir := t.TempDir()
 	db, err := store.Open(t.Context(), store.Options{Dir: dir, Log: log})
 	if err != nil {
@@ -264,7 +263,7 @@ func TestWrongStateChangesNothingAndNamesEveryPlace(t *testing.T) {
 	}
 	for text, want := range tests {
 		_, err := r.Apply(t.Context(), apply.Request{State: state(t, text+"\n")})
-		var wrong *apply.Invalid
+		var wrong *apply.InvalidError
 		if !errors.As(err, &wrong) || !slices.ContainsFunc(wrong.Fields, func(f api.ProblemField) bool { return f.Location == want && f.Message != "" }) {
 			t.Errorf("%s: %v", text, err)
 		}
@@ -310,7 +309,7 @@ func TestSDESInClearIsWarnedOf(t *testing.T) { // rules of safety 5
 func TestStateFileWithWrongKeysIsRefusedByLine(t *testing.T) { // 7.2
 	const text = `trunks:
   - name: a
-    adress: h
+    addresss: h
   - {address: h}
 users:
   - {username: ana, extension: 2101, roles: agent}
@@ -328,7 +327,7 @@ dispositions: {campaign: c}
 		t.Fatalf("got %v", err)
 	}
 	want := []string{
-		"state.yaml:3: trunks[0].adress: is not a known key; known are name, address,",
+		"state.yaml:3: trunks[0].addresss: is not a known key; known are name, address,",
 		"state.yaml:4: trunks[1].name: is missing",
 		"state.yaml:6: users[0].roles: must be a list",
 		"state.yaml:7: users[1].mustChangePassword: must be true or false",

@@ -26,7 +26,7 @@ const (
 	KindDisposition = "disposition"
 )
 
-// Errors of the engine, beside *Invalid.
+// Errors of the engine, beside *InvalidError.
 var (
 	// ErrConflict says that an object was changed by somebody else meanwhile.
 	ErrConflict = errors.New("the object was changed meanwhile")
@@ -34,13 +34,13 @@ var (
 	ErrNotFound = errors.New("there is no such object")
 )
 
-// Invalid says what is wrong with a state, by place.
-type Invalid struct {
+// InvalidError says what is wrong with a state, by place.
+type InvalidError struct {
 	Fields []api.ProblemField
 }
 
 // Error implements error.
-func (e *Invalid) Error() string {
+func (e *InvalidError) Error() string {
 	if len(e.Fields) == 0 {
 		return "the state is not valid"
 	}
@@ -122,12 +122,12 @@ type Request struct {
 	Remote netip.Addr
 }
 
-// Apply makes the state so and returns what that changes. Errors: *Invalid,
+// Apply makes the state so and returns what that changes. Errors: *InvalidError,
 // ErrConflict, ErrNotFound, or those of the store.
 func (e *Engine) Apply(ctx context.Context, r Request) (api.Diff, error) {
 	release, err := e.o.Auth.Exclusive(ctx)
 	if err != nil {
-		return api.Diff{}, err //nolint:wrapcheck // the cause of ctx
+		return api.Diff{}, err
 	}
 	defer release()
 	p, err := e.plan(ctx, r)
@@ -180,7 +180,7 @@ func (e *Engine) Export(ctx context.Context) (api.State, error) {
 	return s, nil
 }
 
-// Trunks, Campaigns and Dispositions return the objects as stored.
+// Trunks returns the trunks as stored.
 func (e *Engine) Trunks(ctx context.Context) ([]trunk.Trunk, error) {
 	list, err := e.o.Store.Trunks(ctx)
 	return list, wrap("read trunks", err)

@@ -95,7 +95,7 @@ func (p *plan) run(ctx context.Context) error {
 	p.planDeletes(lists)
 	p.crossCheck(lists)
 	if len(p.wrong) > 0 {
-		return &Invalid{Fields: p.wrong}
+		return &InvalidError{Fields: p.wrong}
 	}
 	return nil
 }
@@ -141,12 +141,11 @@ func (p *plan) planUsers(ctx context.Context) error {
 			old, before = &u, UserOf(u)
 		}
 		made, err := p.e.o.Auth.MakeUser(ctx, old, userSpec(overlay(before, in)))
-		var rule *auth.RuleError
-		if errors.As(err, &rule) {
+		if rule, ok := errors.AsType[*auth.RuleError](err); ok {
 			p.bad(at+"."+rule.Field, "%s", rule.Reason)
 			continue
 		} else if err != nil {
-			return err //nolint:wrapcheck // names the user itself
+			return err
 		}
 		var secrets []string
 		for _, c := range made.Changed {

@@ -28,8 +28,8 @@ type Problem struct {
 	Reason string
 }
 
-// Error implements error: FILE:LINE: KEY: REASON.
-func (p Problem) Error() string {
+// String writes FILE:LINE: KEY: REASON.
+func (p Problem) String() string {
 	s := p.File
 	if p.Line > 0 {
 		s += ":" + strconv.Itoa(p.Line)
@@ -49,7 +49,7 @@ type FileError struct {
 func (e *FileError) Error() string {
 	lines := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
-		lines[i] = p.Error()
+		lines[i] = p.String()
 	}
 	return strings.Join(lines, "\n")
 }

@@ -3,7 +3,6 @@ package auth_test
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -52,7 +51,7 @@ type rig struct {
 func newRig(t *testing.T, change ...func(*auth.Options)) *rig {
 	t.Helper()
 	r := &rig{dir: t.TempDir(), journal: &journal{}, ended: make(chan string, 100)}
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	db, err := store.Open(t.Context(), store.Options{Dir: r.dir, Log: log})
 	if err != nil {
 		t.Fatal(err)

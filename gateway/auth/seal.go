@@ -74,7 +74,7 @@ func (s *Sealer) Seal(purpose string, secret []byte) []byte {
 	out := make([]byte, 1+s.aead.NonceSize(), 1+s.aead.NonceSize()+len(secret)+s.aead.Overhead())
 	out[0] = sealedVersion
 	_, _ = rand.Read(out[1:])
-	return s.aead.Seal(out, out[1:], secret, []byte(purpose))
+	return s.aead.Seal(out, out[1:], secret, []byte(purpose)) //nolint:gosec // the nonce was filled at random
 }
 
 // Unseal opens what Seal made for the same purpose.

@@ -3,6 +3,7 @@ package auth
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -154,12 +155,7 @@ func (t *throttle) rememberLocked(user string, from netip.Prefix) {
 }
 
 func (t *throttle) isKnownLocked(user string, from netip.Prefix) bool {
-	for _, p := range t.known[user] {
-		if p == from {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(t.known[user], from)
 }
 
 // sweepLocked forgets what is forgiven, and if that is not enough, whatever the

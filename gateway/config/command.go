@@ -23,8 +23,7 @@ func CheckCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := Load(file, os.Environ())
-			var wrong *Error
-			if errors.As(err, &wrong) {
+			if wrong, ok := errors.AsType[*Error](err); ok {
 				_, werr := fmt.Fprintln(cmd.ErrOrStderr(), wrong)
 				return errors.Join(ErrInvalid, werr)
 			}

@@ -28,8 +28,8 @@ type Problem struct {
 	Reason string
 }
 
-// Error implements error: FILE:LINE: KEY: REASON.
-func (p Problem) Error() string {
+// String writes FILE:LINE: KEY: REASON.
+func (p Problem) String() string {
 	var b strings.Builder
 	b.WriteString(p.File)
 	if p.Line > 0 {
@@ -51,7 +51,7 @@ type Error struct {
 func (e *Error) Error() string {
 	lines := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
-		lines[i] = p.Error()
+		lines[i] = p.String()
 	}
 	return strings.Join(lines, "\n")
 }

@@ -51,6 +51,7 @@ func (g *gate) enter(c *conn) bool {
 	}
 	g.all[c] = struct{}{}
 	g.anonymous++
+	c.h.conns.Add(1) // under the lock: after close nobody is added
 	return true
 }
 
@@ -79,6 +80,7 @@ func (g *gate) leave(c *conn) {
 		g.anonymous--
 	}
 	delete(g.all, c)
+	c.h.conns.Done()
 }
 
 func (g *gate) end(session string) {
@@ -110,12 +112,12 @@ type closeError struct {
 func (e *closeError) Error() string { return e.text }
 
 var (
-	errEnded    = &closeError{api.CloseEnded, "the session ended"}                      //nolint:gochecknoglobals // a constant
-	errStopping = &closeError{websocket.CloseGoingAway, "the gateway stops"}            //nolint:gochecknoglobals // a constant
-	errLagging  = &closeError{api.CloseLagging, "read too slowly: resume with since"}   //nolint:gochecknoglobals // a constant
-	errNoToken  = &closeError{api.CloseUnauthorized, "a valid token is needed"}         //nolint:gochecknoglobals // a constant
-	errScope    = &closeError{api.CloseForbidden, "the permission for this is missing"} //nolint:gochecknoglobals // a constant
-	errTooMany  = &closeError{websocket.CloseTryAgainLater, "too many connections"}     //nolint:gochecknoglobals // a constant
+	errEnded    = &closeError{api.CloseEnded, "the session ended"}
+	errStopping = &closeError{websocket.CloseGoingAway, "the gateway stops"}
+	errLagging  = &closeError{api.CloseLagging, "read too slowly: resume with since"}
+	errNoToken  = &closeError{api.CloseUnauthorized, "a valid token is needed"}
+	errScope    = &closeError{api.CloseForbidden, "the permission for this is missing"}
+	errTooMany  = &closeError{websocket.CloseTryAgainLater, "too many connections"}
 )
 
 // conn is one event connection.
@@ -171,10 +173,8 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer h.gate.leave(c)
-	h.conns.Add(1)
-	defer h.conns.Done()
 	up := websocket.Upgrader{
-		HandshakeTimeout: writeWithin, ReadBufferSize: 1024, WriteBufferSize: 4096, WriteBufferPool: &sync.Pool{},
+		HandshakeTimeout: writeWithin, ReadBufferSize: 1024, WriteBufferSize: 4096, WriteBufferPool: &h.buffers,
 		Subprotocols: []string{subprotocol}, CheckOrigin: sameOrigin,
 		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
 			writeProblem(w, Refuse(status, "upgrade_refused", reason.Error()))
@@ -229,8 +229,7 @@ func (c *conn) serve(ctx context.Context, token string, since uint64, given bool
 	var readers sync.WaitGroup
 	readers.Go(func() { c.read(ctx) })
 	err := c.write(ctx, token, since, given)
-	var ce *closeError
-	if errors.As(err, &ce) {
+	if ce, ok := errors.AsType[*closeError](err); ok {
 		msg := websocket.FormatCloseMessage(ce.code, ce.text)
 		_ = c.ws.WriteControl(websocket.CloseMessage, msg, time.Now().Add(time.Second))
 	}
@@ -337,7 +336,7 @@ func (c *conn) begin(ctx context.Context, since uint64, given bool) (uint64, err
 	return cursor, c.notice(api.EventReady, cursor)
 }
 
-var errCaughtUp = errors.New("caught up") //nolint:gochecknoglobals // a constant
+var errCaughtUp = errors.New("caught up")
 
 // catchUp reads the stream itself from the cursor to the target.
 func (c *conn) catchUp(ctx context.Context, cursor, target uint64) (uint64, error) {
@@ -397,7 +396,7 @@ func (c *conn) follow(ctx context.Context, cursor uint64) error {
 				return errEnded
 			}
 			if err := c.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeWithin)); err != nil {
-				return err //nolint:wrapcheck // the connection is gone
+				return err
 			}
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -418,7 +417,7 @@ func (c *conn) send(it item) error {
 		return nil
 	}
 	_ = c.ws.SetWriteDeadline(time.Now().Add(writeWithin))
-	return c.ws.WriteMessage(websocket.TextMessage, it.text) //nolint:wrapcheck // the connection is gone
+	return c.ws.WriteMessage(websocket.TextMessage, it.text)
 }
 
 // sees says who sees what: the audit is for administrators; who may read sees
@@ -444,5 +443,5 @@ func (c *conn) sees(it item) bool {
 // notice tells something about the connection itself.
 func (c *conn) notice(kind string, seq uint64) error {
 	_ = c.ws.SetWriteDeadline(time.Now().Add(writeWithin))
-	return c.ws.WriteJSON(api.Event{Seq: seq, Time: time.Now().UTC(), Type: kind, Data: json.RawMessage("{}")}) //nolint:wrapcheck // the connection is gone
+	return c.ws.WriteJSON(api.Event{Seq: seq, Time: time.Now().UTC(), Type: kind, Data: json.RawMessage("{}")})
 }

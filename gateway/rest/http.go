@@ -278,7 +278,7 @@ func (w *statusWriter) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	return w.ResponseWriter.Write(b) //nolint:wrapcheck // a pass-through
+	return w.ResponseWriter.Write(b)
 }
 
 // Unwrap lets http.ResponseController and the WebSocket upgrade reach the

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"maps"
 	"math"
 	"net/http"
 	"strconv"
@@ -22,7 +23,7 @@ import (
 const problemType = "application/problem+json"
 
 // Refusal is an error with the status and the stable code that clients get.
-type Refusal struct {
+type Refusal struct { //nolint:errname // an answer more than a failure
 	Status int
 	Code   string
 	Detail string
@@ -49,7 +50,7 @@ func (r *Refusal) ContentType(string) string { return problemType }
 
 // MarshalJSON writes the problem (RFC 9457).
 func (r *Refusal) MarshalJSON() ([]byte, error) {
-	return json.Marshal(r.problem()) //nolint:wrapcheck // of plain data
+	return json.Marshal(r.problem())
 }
 
 func (r *Refusal) problem() api.Problem {
@@ -65,7 +66,7 @@ func (h *Handler) problem(ctx context.Context, err error) error {
 		refusal   *Refusal
 		throttled *auth.ThrottledError
 		rule      *auth.RuleError
-		invalid   *apply.Invalid
+		invalid   *apply.InvalidError
 	)
 	switch {
 	case errors.As(err, &refusal):
@@ -183,9 +184,7 @@ func toProblem(_ huma.Context, _ string, v any) (any, error) {
 
 // writeProblem answers outside of huma.
 func writeProblem(w http.ResponseWriter, r *Refusal) {
-	for k, vs := range r.Header {
-		w.Header()[k] = vs
-	}
+	maps.Copy(w.Header(), r.Header)
 	w.Header().Set("Content-Type", problemType)
 	w.Header().Set("Cache-Control", "no-store")
 	b, err := r.MarshalJSON()
@@ -193,5 +192,5 @@ func writeProblem(w http.ResponseWriter, r *Refusal) {
 		b = []byte("{}")
 	}
 	w.WriteHeader(r.Status)
-	_, _ = w.Write(append(b, '\n'))
+	_, _ = w.Write(append(b, '\n')) //nolint:gosec // JSON with its content type and nosniff
 }

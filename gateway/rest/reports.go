@@ -177,7 +177,7 @@ type patient struct {
 // Write implements http.ResponseWriter.
 func (w *patient) Write(b []byte) (int, error) {
 	_ = w.rc.SetWriteDeadline(time.Now().Add(answerWithin))
-	return w.ResponseWriter.Write(b) //nolint:wrapcheck // a pass-through
+	return w.ResponseWriter.Write(b)
 }
 
 var _ io.Writer = (*patient)(nil)

@@ -134,7 +134,8 @@ type Handler struct {
 	mux     *http.ServeMux
 	openAPI []byte
 	hub     *hub
-	conns   sync.WaitGroup
+	conns   sync.WaitGroup // event connections
+	buffers sync.Pool      // of their writers
 	gate    gate
 }
 

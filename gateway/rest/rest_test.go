@@ -3,11 +3,16 @@ package rest_test
 import (
 	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/cordboard/cordboard/gateway/api"
+	"github.com/cordboard/cordboard/gateway/apply"
 	"github.com/cordboard/cordboard/gateway/auth"
 	"github.com/cordboard/cordboard/gateway/report"
 )
@@ -141,6 +146,53 @@ func TestStateIsExportedAndApplied(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	r.want(r.do("PUT", "/api/v1/state", r.token(auth.ScopeRead, auth.ScopeWrite, auth.ScopeCalls), s), 403)
+}
+
+func TestApplyAndExportCommandsOverHTTP(t *testing.T) {
+	r := newRig(t)
+	dir := t.TempDir()
+	token, file := filepath.Join(dir, "token"), filepath.Join(dir, "state.yaml")
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(token, r.token(auth.ScopeAdmin)+"\n")
+	run := func(cmd *cobra.Command, args ...string) (string, error) {
+		t.Helper()
+		var out strings.Builder
+		cmd.SetOut(&out)
+		cmd.SetErr(&out)
+		cmd.SilenceUsage, cmd.SilenceErrors = true, true
+		cmd.SetArgs(append(args, "--server", r.srv.URL, "--token-file", token))
+		err := cmd.ExecuteContext(t.Context())
+		return out.String(), err
+	}
+	write(file, "users:\n  - {username: carla, extension: 2105, roles: [agent], password: Rio-Negro-99}\n")
+	for _, step := range []struct{ args, want string }{
+		{"--dry-run", "+ user carla"},
+		{"--dry-run", "would add 1, change 0, delete 0"},
+		{"", "added 1, changed 0, deleted 0"},
+		{"", "nothing to change"},
+	} {
+		out, err := run(apply.Command(), append([]string{"-f", file}, strings.Fields(step.args)...)...)
+		if err != nil || !strings.Contains(out, step.want) || strings.Contains(out, "Rio-Negro") {
+			t.Errorf("%s: %q %v", step.args, out, err)
+		}
+	}
+	write(file, "users:\n  - username: dora\n    extension: \"2105\"\n")
+	if _, err := run(apply.Command(), "-f", file); err == nil || !strings.Contains(err.Error(), file+":3: users[0].extension: 2105 belongs to") {
+		t.Errorf("got %v", err)
+	}
+	out, err := run(apply.ExportCommand())
+	if err != nil || !strings.Contains(out, "username: carla") || strings.Contains(out, "argon2") {
+		t.Errorf("%s %v", out, err)
+	}
+	write(file, out)
+	if out, err := run(apply.Command(), "-f", file, "--prune"); err != nil || !strings.Contains(out, "nothing to change") {
+		t.Errorf("%s %v", out, err)
+	}
 }
 
 func TestAgentsSteerThemselvesAndSupervisorsOthers(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"github.com/cordboard/cordboard/gateway/trunk"
 )
 
-// NamePath, UserPath and their like are parts of inputs; they are exported
+// NamePath names an object. It and its like are parts of inputs, exported
 // because huma reads embedded structs only then.
 type NamePath struct {
 	Name string `path:"name" minLength:"1" maxLength:"100"`
