@@ -53,8 +53,6 @@ type Options struct {
 	WebRTC net.PacketConn
 	// WebRTCPort is the advertised port when it is not the socket's own (port forwarding).
 	WebRTCPort uint16
-	// Sounds is kept for who plays on the ports; the engine itself plays nothing unasked.
-	Sounds *Library
 	// Certificate is used for DTLS; made by New when nil.
 	Certificate *tls.Certificate
 }

@@ -2,6 +2,8 @@ package media
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,6 +13,7 @@ import (
 	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
+	"github.com/pion/stun/v4"
 	"github.com/pion/webrtc/v4"
 
 	"github.com/cordboard/cordboard/gateway/media/codec"
@@ -402,4 +405,87 @@ func TestWebRTCDigitsOfThePhone(t *testing.T) {
 	}
 	eventually(t, 3*time.Second, "digit at the trunk", func() bool { return a.pressed() == "5" })
 	eventually(t, 3*time.Second, "digit reported", func() bool { return hb.pressed() == "5" })
+}
+
+// A closed port leaves nothing in the tables of the socket, and a stranger's
+// binding request gets no answer.
+func TestMuxForgetsClosedPorts(t *testing.T) {
+	noLeaks(t)
+	e := newEngine(t)
+	phone, hb := webrtcPort(t, e)
+	b := newWebRTCPeer(t, codec.PCMU, freqB)
+	b.take(t, phone)
+	hb.wait(t, "connected", 5*time.Second)
+	leg := phone.tr.(*webrtcLeg)
+	if e.mux.byUfrag(leg.present().ufrag) != leg {
+		t.Fatal("not registered")
+	}
+	phone.Close()
+	eventually(t, time.Second, "tables are empty", func() bool {
+		e.mux.mu.Lock()
+		defer e.mux.mu.Unlock()
+		return len(e.mux.ufrags) == 0 && len(e.mux.gone) == 0
+	})
+	if n := e.Ports(); n != 0 {
+		t.Errorf("%d ports left", n)
+	}
+	if _, err := phone.Offer(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("a closed port offers: %v", err)
+	}
+	if err := Join(phone, phone); err == nil {
+		t.Error("a port joined itself")
+	}
+
+	unknown := e.mux.unknown.Load()
+	conn, err := net.Dial("udp4", fmt.Sprintf("127.0.0.1:%d", e.mux.port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	request := stun.MustBuild(stun.TransactionID, stun.BindingRequest, stun.NewUsername("nobody:here"), stun.NewShortTermIntegrity("guess"), stun.Fingerprint)
+	if _, err := conn.Write(request.Raw); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, time.Second, "counted", func() bool { return e.mux.unknown.Load() > unknown })
+	if err := conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := conn.Read(make([]byte, 100)); err == nil {
+		t.Errorf("%d bytes answered to a stranger", n)
+	}
+}
+
+// A phone whose certificate is not the one it signalled is refused.
+func TestForeignCertificateIsRefused(t *testing.T) {
+	noLeaks(t)
+	e := newEngine(t)
+	phone, hb := webrtcPort(t, e)
+	b := newWebRTCPeer(t, codec.PCMU, freqB)
+	offer, err := b.pc.CreateOffer(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := webrtc.GatheringCompletePromise(b.pc)
+	if err := b.pc.SetLocalDescription(offer); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	text := b.pc.LocalDescription().SDP
+	at := strings.Index(text, "a=fingerprint:sha-256 ") + len("a=fingerprint:sha-256 ")
+	forged := text[:at] + strings.Repeat("00:", 31) + "00" + text[at+95:]
+	answer, err := phone.Answer(t.Context(), []byte(forged))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: string(answer)}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case got := <-hb.log:
+		if !strings.HasPrefix(got, "failed") {
+			t.Errorf("event %q", got)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("nothing was told")
+	}
 }
