@@ -97,7 +97,9 @@ func call(ctx context.Context, s *event.Stream, n int) {
 		if err := s.Append(ctx, time.Now(), p...); err != nil {
 			panic(err)
 		}
-		fmt.Fprintln(os.Stdout, row, id)
+		if _, err := fmt.Fprintln(os.Stdout, row, id); err != nil {
+			panic(err)
+		}
 	}
 	say("started", event.CallStarted{CallID: id, Direction: event.Inbound, From: "59899", To: "59825", Trunk: "carrier"})
 	say("ENTERQUEUE", event.QueueEntered{CallID: id, Queue: "q", Caller: "59899", Position: 1})

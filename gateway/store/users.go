@@ -12,6 +12,8 @@ import (
 	"github.com/cordboard/cordboard/gateway/auth"
 )
 
+var _ auth.Store = (*DB)(nil)
+
 // Fold returns the form in which user names are compared: case and the way in
 // which accents are encoded make no difference, the accents themselves do.
 func Fold(username string) string {
