@@ -32,7 +32,11 @@ func (c *Call) startRecording() {
 	}
 	rel := c.recordingPath()
 	full := filepath.Join(c.sw.o.Recordings, rel)
-	rec, err := c.sw.o.Recorder.Record(full, media.RecordOptions{Failed: func(err error) {
+	law := c.customer.port.Codec()
+	if law != "PCMA" && law != "PCMU" {
+		law = ""
+	}
+	rec, err := c.sw.o.Recorder.Record(full, media.RecordOptions{Codec: law, Failed: func(err error) {
 		c.post(func() { c.recordingFailed(err) })
 	}})
 	if err != nil {

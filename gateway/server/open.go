@@ -87,39 +87,7 @@ func (s *Server) openStream(ctx context.Context) error {
 // tablesTimeout is how long a stop waits for the log tables.
 const tablesTimeout = 3 * time.Second
 
-// recover closes the calls that were live when the gateway died and brings
-// back the agents who were signed in (design: gateway killed).
-func (s *Server) recover(ctx context.Context) error {
-	left, err := s.projector.Dangling(ctx)
-	if err != nil {
-		return fmt.Errorf("read what was open: %w", err)
-	}
-	if len(left.Calls) > 0 {
-		s.log.WarnContext(ctx, "closing what the last run left open", "facts", len(left.Calls))
-		if err := s.stream.Append(ctx, left.At, left.Calls...); err != nil {
-			return fmt.Errorf("close what was open: %w", err)
-		}
-	}
-	back := make([]agent.Restored, 0, len(left.SignedIn))
-	for _, a := range left.SignedIn {
-		r := agent.Restored{
-			SignIn:     agent.SignIn{Agent: a.Agent, Extension: a.Extension, Session: a.Session, Endpoint: a.Endpoint},
-			SignedInAt: a.Since, Break: a.Break, Comment: a.BreakComment, BreakSince: a.BreakSince, PausedSince: a.PausedSince,
-		}
-		if r.Break == "" && a.Paused {
-			r.Break = a.PauseReason
-		}
-		back = append(back, r)
-	}
-	if err := s.agents.Restore(back); err != nil {
-		return fmt.Errorf("restore agents: %w", err)
-	}
-	if err := s.stream.Append(ctx, time.Now(), event.GatewayStarted{Version: s.o.Version, Node: hostname()}); err != nil {
-		return fmt.Errorf("note the start: %w", err)
-	}
-	return nil
-}
-
+// hostname names this node in the journal.
 func hostname() string {
 	h, err := os.Hostname()
 	if err != nil {
@@ -164,7 +132,7 @@ func (s *Server) openMedia(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.background(ctx, "prompts", func(ctx context.Context) error { s.speakPrompts(ctx); return nil })
+	s.background(ctx, "prompts", func(ctx context.Context) error { s.prepareSounds(ctx); return nil })
 	s.recorder = media.NewRecorder(media.RecorderOptions{Log: s.log})
 	s.onClose(s.recorder.Close)
 	if err := s.openWebRTC(ctx); err != nil {

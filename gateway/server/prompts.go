@@ -41,6 +41,19 @@ func prompts() map[string]map[string]string {
 	}
 }
 
+// prepareSounds makes ready what callers may hear, beside the start: it codes
+// the sounds of nearly every call, takes in files that lie in the sounds folder,
+// and speaks what is missing.
+func (s *Server) prepareSounds(ctx context.Context) {
+	if err := s.sounds.Warm(ctx, []string{"PCMA", "PCMU", "opus"}, []string{"music/default", "tone/ringback"}); err != nil && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "sounds are not ready", "err", err)
+	}
+	if err := s.sounds.Scan(ctx); err != nil && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "read the sounds folder", "err", err)
+	}
+	s.speakPrompts(ctx)
+}
+
 // speakPrompts makes the prompts that the sounds folder does not have yet.
 // Without a speech engine callers hear none, and the log says so once.
 func (s *Server) speakPrompts(ctx context.Context) {
