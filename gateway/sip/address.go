@@ -216,7 +216,7 @@ func writeParams(b *strings.Builder, ps Params) {
 // host.
 func plainValue(s string) bool {
 	for i := range len(s) {
-		if !isAlnum(s[i]) && strings.IndexByte(charsToken+"[]:/@", s[i]) < 0 {
+		if !isAlnum(s[i]) && strings.IndexByte(charsWord+"[]:/@", s[i]) < 0 {
 			return false
 		}
 	}

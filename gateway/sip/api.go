@@ -145,7 +145,7 @@ type Invite struct {
 	Destination string
 	Transport   string
 	Headers     []Header
-	SDP         []byte // offer; nil = the far side offers and Answered's Offer is answered in the ACK
+	SDP         []byte // offer; nil = the far side offers, Events.Offer makes the answer for the ACK
 	Credentials *Credentials
 	// SessionExpires asks for a session timer (RFC 4028); 0 = none of our own,
 	// the far side may still ask for one.

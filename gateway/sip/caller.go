@@ -214,8 +214,7 @@ func (m *message) sdp() []byte {
 
 // inviteAnswered takes a 2xx: the first, a repeated one, or one of a fork.
 func (d *Dialog) inviteAnswered(m *message) {
-	switch s := d.State(); {
-	case s == StateConfirmed || s == StateTerminated || s == StateAnswered:
+	if s := d.State(); s == StateConfirmed || s == StateTerminated || s == StateAnswered {
 		if m.to.Tag() == d.RemoteTag() && d.ackAgain(m.cseq) {
 			return
 		}
@@ -370,7 +369,7 @@ func (d *Dialog) Reinvite(ctx context.Context, sdp []byte) (answer []byte, err e
 	return d.modify(ctx, sdp, nil)
 }
 
-var errGlare = errors.New("offers crossed") //nolint:gochecknoglobals // a sentinel
+var errGlare = errors.New("offers crossed")
 
 func (d *Dialog) modify(ctx context.Context, sdp []byte, extra []Header) ([]byte, error) {
 	for {
@@ -402,7 +401,7 @@ func (d *Dialog) tryModify(ctx context.Context, sdp []byte, extra []Header) (*me
 		err error
 	}
 	res := make(chan result, 1)
-	err := d.do(func() error {
+	err := d.do(func() error { //nolint:contextcheck // a later refresh belongs to the dialog, not to this call
 		switch d.State() {
 		case StateConfirmed:
 		case StateTerminated:

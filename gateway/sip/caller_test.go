@@ -12,7 +12,8 @@ import (
 )
 
 func TestCallRingsForMinutesWithManyProvisionals(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, rec, inv := b.call(sip.Invite{})
 		for i := range 300 {
 			b.peer.Reply(inv, "180 Ringing", "peer", []string{"Contact: <sip:bob@10.0.0.2>"}, "")
@@ -48,7 +49,8 @@ func TestCallRingsForMinutesWithManyProvisionals(t *testing.T) {
 }
 
 func TestCancelBeforeProvisionalWaitsForIt(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, rec, inv := b.call(sip.Invite{})
 		if err := d.Hangup(sip.Cause{}); err != nil {
 			t.Fatal(err)
@@ -69,7 +71,8 @@ func TestCancelBeforeProvisionalWaitsForIt(t *testing.T) {
 }
 
 func TestCancelWithoutAnyResponseEnds(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, rec, _ := b.call(sip.Invite{})
 		start := time.Now()
 		_ = d.Hangup(sip.Cause{})
@@ -82,7 +85,8 @@ func TestCancelWithoutAnyResponseEnds(t *testing.T) {
 }
 
 func TestCancelWhileRinging(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, rec, inv := b.call(sip.Invite{})
 		b.peer.Reply(inv, "180 Ringing", "peer", nil, "")
 		rec.want("progress 180 -")
@@ -98,7 +102,7 @@ func TestCancelWhileRinging(t *testing.T) {
 }
 
 func TestAnswerCrossesCancel(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
 		d, rec, inv := b.call(sip.Invite{})
 		b.peer.Reply(inv, "180 Ringing", "peer", nil, "")
 		rec.want("progress 180 -")
@@ -112,7 +116,8 @@ func TestAnswerCrossesCancel(t *testing.T) {
 }
 
 func TestRepeatedAndForkedAnswers(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, rec, inv := b.answered(sip.Invite{})
 		for range 3 { // our ACK was lost
 			b.peer.Reply(inv, "200 OK", "peer", []string{"Contact: <sip:bob@10.0.0.2:5060>", "Content-Type: application/sdp"}, sdpB)
@@ -138,7 +143,8 @@ func TestRepeatedAndForkedAnswers(t *testing.T) {
 }
 
 func TestRejectedCall(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		_, rec, inv := b.call(sip.Invite{})
 		for range 4 { // our ACK is lost: it is repeated each time, at once
 			b.peer.Reply(inv, "486 Busy Here", "peer", []string{"Reason: Q.850;cause=17"}, "")
@@ -151,14 +157,15 @@ func TestRejectedCall(t *testing.T) {
 }
 
 func TestCallWithoutAnyAnswerTimesOut(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
 		_, rec, _ := b.call(sip.Invite{})
 		rec.want("ended timeout 408 local")
 	})
 }
 
 func TestCallAnswersChallenge(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		_, rec, inv := b.call(sip.Invite{Credentials: &sip.Credentials{Username: "u", Password: "p"}})
 		b.peer.Reply(inv, "407 Proxy Authentication Required", "x", []string{`Proxy-Authenticate: Digest realm="r", nonce="n", qop="auth", algorithm=MD5`}, "")
 		again := b.peer.Expect("INVITE")
@@ -172,7 +179,8 @@ func TestCallAnswersChallenge(t *testing.T) {
 }
 
 func TestRemoteTargetRefresh(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, rec, _ := b.answered(sip.Invite{})
 		moved := b.newPeer("10.0.0.2:5070")
 		re := request("INVITE", 7, "<sip:alice@10.0.0.1>;tag="+d.LocalTag(), []string{"Content-Type: application/sdp"}, sdpB)
@@ -192,7 +200,8 @@ func TestRemoteTargetRefresh(t *testing.T) {
 }
 
 func TestReinviteAndGlare(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, rec, _ := b.answered(sip.Invite{})
 		type result struct {
 			sdp []byte
@@ -237,7 +246,8 @@ func TestReinviteAndGlare(t *testing.T) {
 }
 
 func TestLostByeIsRepeated(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, rec, _ := b.answered(sip.Invite{})
 		lost := 0
 		b.net.Drop(func(_, _ netip.AddrPort, m []byte) bool {
@@ -257,7 +267,8 @@ func TestLostByeIsRepeated(t *testing.T) {
 }
 
 func TestOffersAndRequestsOfThePeer(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, rec, _ := b.answered(sip.Invite{})
 		send := func(method string, seq int, extra []string, body string) {
 			b.peer.Send(strings.Replace(request(method, seq, "<sip:alice@10.0.0.1>;tag="+d.LocalTag(), extra, body), "c1@peer", d.CallID(), 1))

@@ -148,18 +148,10 @@ func (d *Dialog) post(fn func()) { d.core.post(fn) }
 // do runs fn on the core strand and returns its error.
 func (d *Dialog) do(fn func() error) error {
 	res := make(chan error, 1)
-	d.post(func() { res <- fn() })
-	select {
-	case err := <-res:
-		return err
-	case <-d.done:
-		select {
-		case err := <-res:
-			return err
-		default:
-			return ErrEnded
-		}
+	if !d.core.post(func() { res <- fn() }) {
+		return ErrEnded
 	}
+	return <-res // fn never waits, so neither does this for long
 }
 
 // ID returns the dialog's identity, unique in the process.
@@ -447,7 +439,7 @@ func (d *Dialog) hop(ctx context.Context, slow bool) (c conn, again bool, err er
 // own network knows, while it came from outside of it.
 func behindNAT(contact, source netip.Addr) bool {
 	private := contact.IsPrivate() || contact.IsLoopback() || contact.IsLinkLocalUnicast() || contact.IsUnspecified()
-	return private && contact != source && !source.IsLoopback() && !(source.IsPrivate() && contact.IsPrivate())
+	return private && contact != source && !source.IsLoopback() && (!source.IsPrivate() || !contact.IsPrivate())
 }
 
 // through calls fn with the next hop, at once if it is known, else from the
@@ -541,10 +533,10 @@ func (d *Dialog) request2(ctx context.Context, method string, h []Header, body [
 			return ErrState
 		}
 		return d.send(method, h, body, func(m *message, err error) {
+			res <- result{m, err}
 			if err == nil && m.code == 481 {
 				d.end(Cause{Kind: KindRejected, Code: 481, Reason: m.reason, Remote: true})
 			}
-			res <- result{m, err}
 		})
 	})
 	if err != nil {

@@ -53,7 +53,9 @@ func TestDigestClientAgainstServer(t *testing.T) {
 
 // authBench is an authenticator behind the bubble's endpoint.
 func authBench(b *bubble, o sip.AuthOptions) func(from string, seq int, auth string) (code int, challenge string) {
-	a := sip.NewAuthenticator("r", []byte("secret"), func(_ context.Context, u string) (string, bool) { return sip.HA1(u, "r", "right"), u == "ana" || u == "bob" }, o)
+	a := sip.NewAuthenticator("r", []byte("secret"), func(_ context.Context, u string) (string, bool) {
+		return sip.HA1(u, "r", "right"), u == "ana" || u == "bob"
+	}, o)
 	b.h.request = func(r *sip.Request) {
 		_, err := a.Check(b.t.Context(), r)
 		var ch *sip.ChallengeError
@@ -94,7 +96,8 @@ func credentials(user, pass, challenge, nc string) string {
 }
 
 func TestDigestReplayExpiryAndStale(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		try := authBench(b, sip.AuthOptions{NonceTTL: time.Minute})
 		want := func(auth string, code int, stale bool) string {
 			t.Helper()
@@ -125,7 +128,8 @@ func TestDigestReplayExpiryAndStale(t *testing.T) {
 }
 
 func TestDigestBackOffLocksOutOnlyTheGuesser(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		try := authBench(b, sip.AuthOptions{Failures: 3})
 		_, ch := try("10.0.0.9", 1, "")
 		nc := 0

@@ -206,7 +206,9 @@ func (e *Endpoint) receiveCancel(m *message, c conn) {
 // flowClosed ends what cannot go on without the flow and tells the Handler.
 func (e *Endpoint) flowClosed(f Flow) {
 	for _, d := range e.dialogs.list() {
-		d.post(func() { d.lost(f) })
+		if d.Flow() == f {
+			d.post(func() { d.lost(f) })
+		}
 	}
 	if !e.isClosing() {
 		e.o.Handler.FlowClosed(f)

@@ -94,11 +94,7 @@ func (e *Endpoint) spawn(fn func()) bool {
 	if e.closed {
 		return false
 	}
-	e.wg.Add(1)
-	go func() {
-		defer e.wg.Done()
-		fn()
-	}()
+	e.wg.Go(fn)
 	return true
 }
 

@@ -53,9 +53,9 @@ type recorder struct {
 	offer func(offer []byte) ([]byte, int)
 }
 
-func newRecorder(t testing.TB) *recorder {
-	t.Helper()
-	return &recorder{t: t, ch: make(chan string, 10000), offer: func([]byte) ([]byte, int) { return []byte(sdpA), 200 }}
+func newRecorder(tb testing.TB) *recorder {
+	tb.Helper()
+	return &recorder{t: tb, ch: make(chan string, 10000), offer: func([]byte) ([]byte, int) { return []byte(sdpA), 200 }}
 }
 
 func first(s []byte) string {
@@ -83,6 +83,7 @@ func (r *recorder) Request(m string, h func(string) string, _ []byte) int {
 	r.ch <- "request " + m + " " + h("Refer-To")
 	return 202
 }
+
 func (r *recorder) Ended(c sip.Cause) {
 	who := "local"
 	if c.Remote {
@@ -124,7 +125,7 @@ type bubble struct {
 	peer *siptest.Peer
 }
 
-func inBubble(t *testing.T, o sip.Options, fn func(t *testing.T, b *bubble)) {
+func inBubble(t *testing.T, o sip.Options, fn func(b *bubble)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := &bubble{t: t, net: siptest.NewNet(), h: &handler{}}
@@ -146,7 +147,7 @@ func inBubble(t *testing.T, o sip.Options, fn func(t *testing.T, b *bubble)) {
 				t.Error(err)
 			}
 		}()
-		fn(t, b)
+		fn(b)
 	})
 }
 

@@ -11,7 +11,8 @@ import (
 )
 
 func TestAnswerIsRepeatedUntilAckThenBye(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, rec := b.taken()
 		if err := d.Answer([]byte(sdpA)); err != nil {
 			t.Fatal(err)
@@ -39,7 +40,8 @@ func TestAnswerIsRepeatedUntilAckThenBye(t *testing.T) {
 }
 
 func TestAckStopsRepeating(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, rec, _ := b.talking()
 		if m, ok := b.peer.Try(time.Minute); ok {
 			t.Fatalf("after the ACK came %s", m.Start)
@@ -56,7 +58,8 @@ func TestAckStopsRepeating(t *testing.T) {
 }
 
 func TestHangupBeforeAckWaitsForIt(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, rec := b.taken()
 		if err := d.Answer([]byte(sdpA)); err != nil {
 			t.Fatal(err)
@@ -73,7 +76,8 @@ func TestHangupBeforeAckWaitsForIt(t *testing.T) {
 }
 
 func TestCallerCancels(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, rec := b.taken()
 		if err := d.Provisional(180, nil); err != nil {
 			t.Fatal(err)
@@ -96,7 +100,8 @@ func TestCallerCancels(t *testing.T) {
 }
 
 func TestRingingIsRepeatedEachMinute(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, _ := b.taken()
 		_ = d.Provisional(183, []byte(sdpA))
 		b.peer.Expect("183")
@@ -114,7 +119,7 @@ func TestRingingIsRepeatedEachMinute(t *testing.T) {
 }
 
 func TestHandlerThatForgetsGets500(t *testing.T) {
-	inBubble(t, sip.Options{}, func(_ *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
 		b.h.invite = func(*sip.Dialog) {}
 		b.peer.Send(invite(1, ""))
 		b.peer.Expect("500")
@@ -125,7 +130,8 @@ func TestHandlerThatForgetsGets500(t *testing.T) {
 }
 
 func TestRequestsOutOfOrder(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		tests := []struct {
 			name, msg, want string
 		}{
@@ -165,7 +171,7 @@ func TestRequestsOutOfOrder(t *testing.T) {
 }
 
 func TestMergedRequestIsALoop(t *testing.T) {
-	inBubble(t, sip.Options{}, func(_ *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
 		b.taken()
 		b.peer.Send(strings.Replace(invite(1, ""), "z9hG4bKinvite1", "z9hG4bKotherway", 1))
 		b.peer.Expect("482")
@@ -173,7 +179,7 @@ func TestMergedRequestIsALoop(t *testing.T) {
 }
 
 func TestPeerOffersTwiceAtOnce(t *testing.T) {
-	inBubble(t, sip.Options{}, func(_ *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
 		d, rec, _ := b.talking()
 		hold := make(chan struct{})
 		rec.offer = func([]byte) ([]byte, int) { <-hold; return []byte(sdpA), 200 }
@@ -191,7 +197,8 @@ func TestPeerOffersTwiceAtOnce(t *testing.T) {
 }
 
 func TestRefusedOfferKeepsTheCall(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, rec, _ := b.talking()
 		rec.offer = func([]byte) ([]byte, int) { return nil, 488 }
 		b.peer.Send(invite(2, d.LocalTag()))
@@ -204,7 +211,8 @@ func TestRefusedOfferKeepsTheCall(t *testing.T) {
 }
 
 func TestSessionTimerPeerRefreshes(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, rec, ok := b.talking("Supported: timer", "Session-Expires: 90") // JsSIP's default
 		if ok.Get("Session-Expires") != "90;refresher=uac" || ok.Get("Require") != "timer" {
 			t.Fatal(ok)
@@ -225,7 +233,8 @@ func TestSessionTimerPeerRefreshes(t *testing.T) {
 }
 
 func TestSessionTimerWeRefreshByUpdate(t *testing.T) {
-	inBubble(t, sip.Options{}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{}, func(b *bubble) {
+		t := b.t
 		d, rec, inv := b.call(sip.Invite{SessionExpires: 100 * time.Second})
 		if inv.Get("Session-Expires") != "100" || inv.Get("Min-SE") != "90" || inv.Get("Supported") != "timer" {
 			t.Fatal(inv)
@@ -259,7 +268,8 @@ func TestSessionTimerWeRefreshByUpdate(t *testing.T) {
 }
 
 func TestSessionTimerWeRefreshByReinvite(t *testing.T) {
-	inBubble(t, sip.Options{SessionExpires: 30 * time.Minute}, func(t *testing.T, b *bubble) {
+	inBubble(t, sip.Options{SessionExpires: 30 * time.Minute}, func(b *bubble) {
+		t := b.t
 		_, rec, ok := b.talking("Allow: INVITE, BYE") // no timer, no UPDATE
 		if ok.Get("Session-Expires") != "" {
 			t.Fatal("told a peer that does not know it")

@@ -10,9 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gorilla/websocket"
-
 	sipmsg "github.com/emiago/sipgo/sip"
+	"github.com/gorilla/websocket"
 )
 
 const (
@@ -276,8 +275,7 @@ func (e *Endpoint) serveStream(ctx context.Context, ln net.Listener, transport s
 			if ctx.Err() != nil || e.isClosing() || errors.Is(err, net.ErrClosed) {
 				return nil
 			}
-			var ne net.Error
-			if errors.As(err, &ne) { // out of descriptors, peer gone: both pass
+			if _, ok := errors.AsType[net.Error](err); ok { // out of descriptors, peer gone: both pass
 				select {
 				case <-time.After(10 * time.Millisecond):
 					continue

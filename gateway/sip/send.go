@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // Send sends a request outside of dialogs and waits for its final response,
@@ -186,15 +185,26 @@ func appendHost(ctx context.Context, r *net.Resolver, out []netip.AddrPort, host
 	return append(out, six...)
 }
 
-// localAddrTo returns the address that the kernel would send from.
+// localAddrTo guesses our address towards a peer, for a socket bound to all
+// addresses and no Options.Host: one of the peer's network, else the first
+// public or private one.
 func localAddrTo(to netip.AddrPort) netip.Addr {
-	var d net.Dialer
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second) //nolint:forbidigo // a UDP "dial" sends nothing and returns at once
-	defer cancel()
-	c, err := d.DialContext(ctx, "udp", to.String())
+	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		return netip.IPv4Unspecified()
 	}
-	defer func() { _ = c.Close() }()
-	return addrPort(c.LocalAddr()).Addr()
+	best := netip.IPv4Unspecified()
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil || p.Addr().Is4() != to.Addr().Is4() {
+			continue
+		}
+		if p.Contains(to.Addr()) {
+			return p.Addr()
+		}
+		if best.IsUnspecified() && p.Addr().IsGlobalUnicast() {
+			best = p.Addr()
+		}
+	}
+	return best
 }

@@ -16,8 +16,8 @@ type strand struct {
 	paused  bool
 }
 
-// post queues fn.
-func (s *strand) post(fn func()) { s.push(fn, false) }
+// post queues fn. It reports false if fn will never run, as all is closed.
+func (s *strand) post(fn func()) bool { return s.push(fn, false) }
 
 // offer queues fn unless the queue is full.
 func (s *strand) offer(fn func()) bool { return s.push(fn, true) }
@@ -30,7 +30,7 @@ func (s *strand) push(fn func(), bounded bool) bool {
 	}
 	s.queue = append(s.queue, fn)
 	s.startLocked()
-	return true
+	return s.running || s.paused
 }
 
 // resume starts a paused strand.

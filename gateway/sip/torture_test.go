@@ -28,11 +28,11 @@ var (
 )
 
 // loadTorture reads testdata/torture.txt, whose first lines explain it.
-func loadTorture(t testing.TB) []torture {
-	t.Helper()
+func loadTorture(tb testing.TB) []torture {
+	tb.Helper()
 	b, err := os.ReadFile("testdata/torture.txt")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var out []torture
 	for _, sec := range strings.Split(string(b), "\n=== ")[1:] {
@@ -53,7 +53,7 @@ func loadTorture(t testing.TB) []torture {
 		text = reHex.ReplaceAllStringFunc(text, func(s string) string {
 			raw, err := hex.DecodeString(strings.ReplaceAll(reHex.FindStringSubmatch(s)[1], " ", ""))
 			if err != nil {
-				t.Fatal(c.name, err)
+				tb.Fatal(c.name, err)
 			}
 			return string(raw)
 		})
@@ -67,7 +67,7 @@ func loadTorture(t testing.TB) []torture {
 		out = append(out, c)
 	}
 	if len(out) != 49 {
-		t.Fatalf("%d messages, RFC 4475 has 49", len(out))
+		tb.Fatalf("%d messages, RFC 4475 has 49", len(out))
 	}
 	return out
 }

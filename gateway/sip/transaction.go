@@ -266,11 +266,11 @@ func (e *Endpoint) refuse(b []byte, bad *parseError, c conn) {
 }
 
 // answer sends a stateless response.
-func (e *Endpoint) answer(m *message, c conn, code int, reason string, headers ...Header) {
+func (e *Endpoint) answer(m *message, c conn, code int, reason string) {
 	if m.method == methodAck || code == 0 {
 		return
 	}
-	err := replyConn(c, m).WriteMsg(e.reply(m, code, reason, randomHex(8), headers, "", nil))
+	err := replyConn(c, m).WriteMsg(e.reply(m, code, reason, randomHex(8), nil, "", nil))
 	if err != nil && !errors.Is(err, ErrFlowGone) {
 		e.log.Debug("stateless response", "code", code, "err", err)
 	}

@@ -87,8 +87,7 @@ func (e *Endpoint) ServeUDP(ctx context.Context, pc net.PacketConn) error {
 				return nil
 			}
 			// An ICMP error of an earlier send; the socket lives.
-			var ne net.Error
-			if errors.As(err, &ne) {
+			if _, ok := errors.AsType[net.Error](err); ok {
 				continue
 			}
 			return fmt.Errorf("read udp %s: %w", s.local, err)
@@ -97,7 +96,7 @@ func (e *Endpoint) ServeUDP(ctx context.Context, pc net.PacketConn) error {
 		if n > e.o.MaxMessage {
 			continue
 		}
-		e.input(buf[:n], peer)
+		e.input(buf[:n], peer) //nolint:contextcheck // what it starts lives as long as the endpoint
 	}
 }
 
@@ -111,12 +110,12 @@ func (p *udpPeer) flowOf() Flow {
 	return Flow{Transport: transportUDP, Local: p.sock.local, Remote: p.remote}
 }
 
-func (p *udpPeer) attach(*clientTx) error       { return nil }
-func (p *udpPeer) detach(*clientTx)             {}
-func (p *udpPeer) LocalAddr() net.Addr          { return p.sock.pc.LocalAddr() }
-func (p *udpPeer) Ref(int) int                  { return 1 }
-func (p *udpPeer) TryClose() (int, error)       { return 1, nil }
-func (p *udpPeer) Close() error                 { return nil }
+func (p *udpPeer) attach(*clientTx) error          { return nil }
+func (p *udpPeer) detach(*clientTx)                {}
+func (p *udpPeer) LocalAddr() net.Addr             { return p.sock.pc.LocalAddr() }
+func (p *udpPeer) Ref(int) int                     { return 1 }
+func (p *udpPeer) TryClose() (int, error)          { return 1, nil }
+func (p *udpPeer) Close() error                    { return nil }
 func (p *udpPeer) WriteMsg(m sipmsg.Message) error { return p.write([]byte(m.String())) }
 
 func (p *udpPeer) write(b []byte) error {

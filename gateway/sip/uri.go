@@ -60,12 +60,12 @@ const (
 	schemeTel  = "tel"
 
 	// Characters that need no escape, RFC 3261 section 25.1.
-	charsMark   = "-_.!~*'()"
-	charsUser   = charsMark + "&=+$,;?/"
-	charsPass   = charsMark + "&=+$,"
-	charsParam  = charsMark + "[]/:&+$"
-	charsHeader = charsMark + "[]/?:+$"
-	charsToken  = "-.!%*_+`'~"
+	charsMark       = "-_.!~*'()"
+	charsUser       = charsMark + "&=+$,;?/"
+	charsAfterColon = charsMark + "&=+$,"
+	charsParam      = charsMark + "[]/:&+$"
+	charsHeader     = charsMark + "[]/?:+$"
+	charsWord       = "-.!%*_+`'~"
 )
 
 func isAlnum(c byte) bool {
@@ -74,7 +74,7 @@ func isAlnum(c byte) bool {
 
 func isToken(s string) bool {
 	for i := range len(s) {
-		if !isAlnum(s[i]) && strings.IndexByte(charsToken, s[i]) < 0 {
+		if !isAlnum(s[i]) && strings.IndexByte(charsWord, s[i]) < 0 {
 			return false
 		}
 	}
@@ -311,7 +311,7 @@ func (u URI) String() string {
 			escape(&b, u.User, charsUser)
 			if u.Password != "" {
 				b.WriteByte(':')
-				escape(&b, u.Password, charsPass)
+				escape(&b, u.Password, charsAfterColon)
 			}
 			b.WriteByte('@')
 		}

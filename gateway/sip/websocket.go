@@ -155,8 +155,7 @@ func (l *link) readWebSocket() error {
 	for {
 		_, b, err := l.ws.ReadMessage()
 		if err != nil {
-			var ce *websocket.CloseError
-			if errors.As(err, &ce) {
+			if _, ok := errors.AsType[*websocket.CloseError](err); ok {
 				return nil
 			}
 			return err //nolint:wrapcheck // only logged by close

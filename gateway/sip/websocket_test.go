@@ -20,8 +20,8 @@ import (
 )
 
 // web serves an endpoint's WebSocket over plain HTTP or TLS and returns its URL.
-func (e *endpoint) web(t testing.TB, secure bool, origins func(string, *http.Request) bool) string {
-	t.Helper()
+func (e *endpoint) web(tb testing.TB, secure bool, origins func(string, *http.Request) bool) string {
+	tb.Helper()
 	s := httptest.NewUnstartedServer(e.WebSocket(origins))
 	s.Config.ReadHeaderTimeout = time.Second
 	s.EnableHTTP2 = false
@@ -30,7 +30,7 @@ func (e *endpoint) web(t testing.TB, secure bool, origins func(string, *http.Req
 	} else {
 		s.Start()
 	}
-	t.Cleanup(s.Close)
+	tb.Cleanup(s.Close)
 	return strings.Replace(s.URL, "http", "ws", 1)
 }
 

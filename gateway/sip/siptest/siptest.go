@@ -195,39 +195,39 @@ type Peer struct {
 
 // New makes a peer of a packet socket that talks to one address; the test
 // closes the socket at its end.
-func New(t testing.TB, pc net.PacketConn, to net.Addr) *Peer {
-	t.Helper()
-	t.Cleanup(func() { _ = pc.Close() })
-	return &Peer{t: t, pc: pc, to: to, wait: 5 * time.Second}
+func New(tb testing.TB, pc net.PacketConn, to net.Addr) *Peer {
+	tb.Helper()
+	tb.Cleanup(func() { _ = pc.Close() })
+	return &Peer{t: tb, pc: pc, to: to, wait: 5 * time.Second}
 }
 
 // UDP makes a peer with a UDP socket of its own on 127.0.0.1.
-func UDP(t testing.TB, to net.Addr) *Peer {
-	t.Helper()
+func UDP(tb testing.TB, to net.Addr) *Peer {
+	tb.Helper()
 	var lc net.ListenConfig
-	pc, err := lc.ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+	pc, err := lc.ListenPacket(tb.Context(), "udp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return New(t, pc, to)
+	return New(tb, pc, to)
 }
 
 // WebSocket dials a peer over WebSocket.
-func WebSocket(t testing.TB, url string, d *websocket.Dialer) *Peer {
-	t.Helper()
+func WebSocket(tb testing.TB, url string, d *websocket.Dialer) *Peer {
+	tb.Helper()
 	if d == nil {
 		d = &websocket.Dialer{}
 	}
 	d.Subprotocols = []string{"sip"}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(tb.Context(), 5*time.Second)
 	defer cancel()
 	ws, resp, err := d.DialContext(ctx, url, nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	_ = resp.Body.Close()
-	t.Cleanup(func() { _ = ws.Close() })
-	return &Peer{t: t, ws: ws, wait: 5 * time.Second}
+	tb.Cleanup(func() { _ = ws.Close() })
+	return &Peer{t: tb, ws: ws, wait: 5 * time.Second}
 }
 
 // Wait sets how long Read waits (default 5 s).
