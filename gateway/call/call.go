@@ -175,7 +175,7 @@ func (c *Call) finish(by event.By, why string, cause sip.Cause) {
 	c.timers.stopAll()
 	c.disconnect()
 	for _, g := range c.rings {
-		c.endRing(g, RingResult{Outcome: OutcomeCancelled, Cause: cause})
+		c.endRing(g, RingResult{Outcome: OutcomeCancelled, Cause: cancelCause(false)})
 	}
 	c.keep = nil
 	c.finishOut(by, cause)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,8 +28,8 @@ func (q queueCalls) Ring(ctx context.Context, callID, agentName string, o queue.
 }
 
 // StopRinging implements queue.Calls.
-func (q queueCalls) StopRinging(callID, agentName, _ string) {
-	q.s.calls.StopRinging(callID, agentName, true)
+func (q queueCalls) StopRinging(callID, agentName, why string) {
+	q.s.calls.StopRinging(callID, agentName, strings.HasPrefix(why, "answered by "))
 }
 
 // Drop implements queue.Calls: the caller is told and the call ends.
