@@ -84,7 +84,7 @@ func fixLength(wav []byte) ([]byte, error) {
 	if len(wav) < 44 || i < 0 || i+8 > len(wav) || !bytes.HasPrefix(wav, []byte("RIFF")) {
 		return nil, errors.New("espeak-ng gave no wav file")
 	}
-	binary.LittleEndian.PutUint32(wav[4:], uint32(len(wav)-8))    
+	binary.LittleEndian.PutUint32(wav[4:], uint32(len(wav)-8))
 	binary.LittleEndian.PutUint32(wav[i+4:], uint32(len(wav)-i-8))
 	return wav, nil
 }
