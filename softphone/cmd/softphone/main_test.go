@@ -339,7 +339,8 @@ func TestTwoPhonesTalk(t *testing.T) {
 	}
 }
 
-// hears fails unless a second in the middle of the recording is mostly the tone.
+// hears fails unless most of the last second of the recording is the tone. It is looked at frame by frame: a
+// busy machine may stall a phone, and what is heard after a gap has another phase.
 func hears(t *testing.T, name string, hz float64) {
 	t.Helper()
 	f, err := os.Open(name)
@@ -354,16 +355,21 @@ func hears(t *testing.T, name string, hz float64) {
 	if len(snd.Samples) < snd.Rate*3/2 {
 		t.Fatalf("%s holds %d samples only", name, len(snd.Samples))
 	}
-	pcm := snd.Samples[len(snd.Samples)-snd.Rate:][:snd.Rate/2]
-	var re, im, sum float64
-	for i, v := range pcm {
-		a := 2 * math.Pi * hz * float64(i) / float64(snd.Rate)
-		re += float64(v) * math.Cos(a)
-		im += float64(v) * math.Sin(a)
-		sum += float64(v) * float64(v)
+	good, size := 0, snd.Rate/50
+	for i := len(snd.Samples) - snd.Rate; i+size <= len(snd.Samples); i += size {
+		var re, im, sum float64
+		for k, v := range snd.Samples[i : i+size] {
+			a := 2 * math.Pi * hz * float64(k) / float64(snd.Rate)
+			re += float64(v) * math.Cos(a)
+			im += float64(v) * math.Sin(a)
+			sum += float64(v) * float64(v)
+		}
+		if sum > 1000*float64(size) && 2*(re*re+im*im)/float64(size)/sum > 0.7 {
+			good++
+		}
 	}
-	if sum == 0 || 2*(re*re+im*im)/float64(len(pcm))/sum < 0.8 {
-		t.Errorf("%s: no tone of %v Hz", name, hz)
+	if good < 30 {
+		t.Errorf("%s: a tone of %v Hz in %d of 50 frames", name, hz, good)
 	}
 }
 

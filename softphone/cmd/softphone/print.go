@@ -50,7 +50,9 @@ type printer struct {
 }
 
 func newPrinter(w io.Writer) *printer {
-	return &printer{enc: json.NewEncoder(w), ids: map[softphone.CallID]string{}}
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false) // names of campaigns hold arrows
+	return &printer{enc: enc, ids: map[softphone.CallID]string{}}
 }
 
 // problem prints an error that is of no call.
