@@ -1,0 +1,200 @@
+//go:build e2e && linux
+
+package harness
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Options of a gateway.
+type Options struct {
+	// Dir is the data folder; empty = one of the test's own.
+	Dir string
+	// Config is added to the configuration file: whole top-level keys that the
+	// harness does not write (database, nats, auth, drain, timezone, country…).
+	Config string
+	// AgentCodec is media.agent_codec; empty = auto.
+	AgentCodec string
+	// Env are more variables of the gateway's environment.
+	Env []string
+	// State is applied once the gateway is ready; ${PORT…} is not expanded.
+	State string
+}
+
+// Addresses are where a gateway listens, as host:port.
+type Addresses struct {
+	HTTP, UDP, TCP, TLS, WSS, TURNUDP, TURNTCP, TURNTLS, WebRTC string
+	// RTP is the range of the trunks' media ports.
+	RTP [2]int
+}
+
+// Gateway is a running gateway.
+type Gateway struct {
+	Addresses
+
+	// Dir is its data folder, Config its configuration file.
+	Dir, Config string
+
+	o       Options
+	block   *block
+	process *Process
+	http    *http.Client
+	facts   *Facts
+}
+
+// Start runs `gateway serve` until the end of the test and waits until it is
+// ready.
+func Start(t testing.TB, o Options) *Gateway {
+	t.Helper()
+	g := &Gateway{Dir: o.Dir, o: o, block: newBlock(t)}
+	if g.Dir == "" {
+		g.Dir = filepath.Join(t.TempDir(), "data")
+	}
+	g.Config = filepath.Join(t.TempDir(), "cordboard.yaml")
+	g.Addresses = addresses(t, g.block)
+	codec := o.AgentCodec
+	if codec == "" {
+		codec = "auto"
+	}
+	text := fmt.Sprintf(`data: %q
+http:  {listen: %q}
+sip:   {udp: %q, tcp: %q, tls: %q, wss: %q}
+turn:  {udp: %q, tcp: %q, tls: %q, public_ip: 127.0.0.1}
+media: {public_ip: 127.0.0.1, webrtc_udp: %q, rtp_ports: "%d-%d", agent_codec: %s}
+%s
+`, g.Dir, g.HTTP, g.UDP, g.TCP, g.TLS, g.WSS, g.TURNUDP, g.TURNTCP, g.TURNTLS, g.WebRTC, g.RTP[0], g.RTP[1], codec, o.Config)
+	write(t, g.Config, text)
+	g.start(t)
+	if o.State != "" {
+		g.Apply(t, o.State)
+	}
+	return g
+}
+
+func addresses(t testing.TB, b *block) Addresses {
+	t.Helper()
+	at := func() string { return fmt.Sprintf("127.0.0.1:%d", b.take(t)) }
+	return Addresses{
+		HTTP: at(), UDP: at(), TCP: at(), TLS: at(), WSS: at(), TURNUDP: at(), TURNTCP: at(), TURNTLS: at(), WebRTC: at(),
+		RTP: [2]int{b.base + peerPorts, b.base + blockSize - 1},
+	}
+}
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (g *Gateway) start(t testing.TB) {
+	t.Helper()
+	g.process = RunIn(t, "", g.o.Env, nil, Program(t, "gateway"), "serve", "--config", g.Config)
+	Until(t, 2*Patience, "the gateway is ready", func() bool {
+		if g.process.Exited(0) {
+			t.Fatalf("the gateway ended:\n%s", g.process.Tail(20))
+		}
+		if g.http == nil && g.trust() != nil {
+			return false
+		}
+		res, err := g.http.Get(g.URL() + "/readyz") //nolint:noctx // has a timeout
+		if err != nil {
+			return false
+		}
+		return res.Body.Close() == nil && res.StatusCode == http.StatusOK
+	})
+}
+
+// trust makes the HTTP client that trusts the gateway's own certificate.
+func (g *Gateway) trust() error {
+	pem, err := os.ReadFile(g.CA())
+	if err != nil {
+		return fmt.Errorf("certificate: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return os.ErrNotExist
+	}
+	g.http = &http.Client{
+		Timeout:   20 * time.Second,
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}},
+	}
+	return nil
+}
+
+// URL is the address of the API: https://127.0.0.1:PORT.
+func (g *Gateway) URL() string { return "https://" + g.HTTP }
+
+// CA is the file with the gateway's certificate.
+func (g *Gateway) CA() string { return filepath.Join(g.Dir, "tls", "cert.pem") }
+
+// Log returns the end of the gateway's log.
+func (g *Gateway) Log() string { return g.process.Tail(200) }
+
+// Process is the gateway's process: its PID changes with Restart.
+func (g *Gateway) Process() *Process { return g.process }
+
+// Port takes a free port for a peer, for UDP and TCP on 127.0.0.1.
+func (g *Gateway) Port(t testing.TB) int {
+	t.Helper()
+	return g.block.take(t)
+}
+
+// RTPPort takes an even port whose successor is free too.
+func (g *Gateway) RTPPort(t testing.TB) int {
+	t.Helper()
+	return g.block.takeEven(t)
+}
+
+// Kill ends the gateway as a power failure would.
+func (g *Gateway) Kill(t testing.TB) {
+	t.Helper()
+	g.process.Signal(syscall.SIGKILL)
+	g.process.Wait(t, Patience)
+}
+
+// Stop asks the gateway to end and returns its exit code.
+func (g *Gateway) Stop(t testing.TB) int {
+	t.Helper()
+	g.process.Signal(syscall.SIGTERM)
+	return g.process.Wait(t, Patience)
+}
+
+// Restart starts the gateway again with the same data, ports and
+// configuration, after Kill or Stop.
+func (g *Gateway) Restart(t testing.TB) {
+	t.Helper()
+	g.start(t)
+}
+
+// Apply runs `gateway apply` with a state file and returns what it printed.
+func (g *Gateway) Apply(t testing.TB, state string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "state.yaml")
+	write(t, file, state)
+	cmd := exec.CommandContext(t.Context(), Program(t, "gateway"), "apply", "--config", g.Config, "-f", file) //nolint:gosec // our own program
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("gateway apply: %v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// admin reads the admin token of the present start.
+func (g *Gateway) admin() (string, error) {
+	b, err := os.ReadFile(filepath.Join(g.Dir, "admin.token"))
+	if err != nil {
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}

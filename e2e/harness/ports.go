@@ -1,0 +1,84 @@
+//go:build e2e && linux
+
+package harness
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"testing"
+)
+
+// The ports of the tests lie below those that the kernel gives to others.
+const (
+	firstPort = 22200
+	lastPort  = 32600
+	blockSize = 200
+	// peerPorts is how many ports of a block peers and phones may take; the
+	// gateway's RTP has blockSize minus that.
+	peerPorts = 60
+)
+
+// block is a range of ports that nobody else has while the test runs. A
+// listener on its first port is the lock, between processes too.
+type block struct {
+	base, next int
+}
+
+// newBlock takes a free block for as long as the test runs.
+func newBlock(t testing.TB) *block {
+	t.Helper()
+	const n = (lastPort - firstPort) / blockSize
+	start := rand.IntN(n) //nolint:gosec // no secret
+	for i := range n {
+		base := firstPort + (start+i)%n*blockSize
+		l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", base)) //nolint:noctx // does not block
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		return &block{base: base, next: base + 1}
+	}
+	t.Fatal("no block of ports is free")
+	return nil
+}
+
+// take returns the next port that is free for UDP and TCP on 127.0.0.1.
+func (b *block) take(t testing.TB) int {
+	t.Helper()
+	for b.next < b.base+peerPorts {
+		p := b.next
+		b.next++
+		if free(p) {
+			return p
+		}
+	}
+	t.Fatalf("all ports from %d to %d are taken", b.base, b.base+peerPorts)
+	return 0
+}
+
+// takeEven returns an even port whose successor is free as well, for RTP.
+func (b *block) takeEven(t testing.TB) int {
+	t.Helper()
+	for {
+		if p := b.take(t); p%2 == 0 && p+1 < b.base+peerPorts && free(p+1) {
+			b.next = p + 2
+			return p
+		}
+	}
+}
+
+func free(port int) bool {
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	u, err := net.ListenPacket("udp4", addr) //nolint:noctx // does not block
+	if err != nil {
+		return false
+	}
+	defer func() { _ = u.Close() }()
+	l, err := net.Listen("tcp4", addr) //nolint:noctx // does not block
+	if err != nil {
+		return false
+	}
+	_ = l.Close()
+	return true
+}
