@@ -1,0 +1,207 @@
+//go:build e2e && linux
+
+package faults
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cordboard/cordboard/e2e/harness"
+)
+
+// TestMain removes what was built.
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+
+// rig is a gateway that is going to be broken.
+type rig struct {
+	*harness.Gateway
+
+	t    *testing.T
+	http *http.Client
+}
+
+// newRig starts a gateway with the usual state for n agents; config is added to
+// its configuration.
+func newRig(t *testing.T, n int, change func(*company), config ...string) *rig {
+	t.Helper()
+	r := &rig{t: t, http: &http.Client{
+		Timeout:   20 * time.Second,
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
+	}}
+	t.Cleanup(r.http.CloseIdleConnections)
+	c := company{agents: n, ring: 15, retry: 1}
+	if change != nil {
+		change(&c)
+	}
+	r.Gateway = harness.Start(t, harness.Options{Config: strings.Join(config, "\n"), State: c.state()})
+	return r
+}
+
+// company is the state that the tests need: agents a1, a2… with an extension
+// and a desk phone each, one queue, and a trunk at 127.0.0.1.
+type company struct {
+	agents       int
+	ring         int
+	retry        int
+	wrapUp       int
+	record       bool
+	strategy     string
+	maxWait      int
+	extra        string // more of the state
+	noAnswer     int    // noAnswerPause
+	withSoftware int    // of the agents, the last so many have no desk phone
+}
+
+const (
+	did      = "59825550111"
+	queue    = "Support<-"
+	password = "Rio-Negro-58"
+	secret   = "a-Secret-Only-For-Desk-Phones"
+)
+
+func (c company) state() string {
+	if c.strategy == "" {
+		c.strategy = "leastrecent"
+	}
+	var b strings.Builder
+	b.WriteString("trunks:\n  - {name: carrier, address: \"127.0.0.1:5999\", transport: udp, allow: [\"127.0.0.1/32\"], codecs: [PCMA, PCMU], maxChannels: 1000}\nusers:\n")
+	for i := 1; i <= c.agents; i++ {
+		fmt.Fprintf(&b, "  - {username: a%d, fullName: Agent %d, extension: %q, password: %q, roles: [agent], devices: [{name: desk, secret: %q}]}\n",
+			i, i, extension(i), password, secret)
+	}
+	fmt.Fprintf(&b, "campaigns:\n  - {name: %q, channel: voice, direction: inbound, did: [%q], strategy: %s, ringSeconds: %d, retrySeconds: %d, wrapUpSeconds: %d, serviceLevelSeconds: 20, record: %v, noAnswerPause: %d, maxWaitSeconds: %d, schedule: [\"sun-sat;00:00-23:59\"], members: [",
+		queue, did, c.strategy, c.ring, c.retry, c.wrapUp, c.record, c.noAnswer, c.maxWait)
+	for i := 1; i <= c.agents; i++ {
+		fmt.Fprintf(&b, "{user: a%d}, ", i)
+	}
+	b.WriteString("]}\n" + c.extra)
+	return b.String()
+}
+
+func extension(i int) string { return strconv.Itoa(2100 + i) }
+
+func user(i int) string { return fmt.Sprintf("a%d", i) }
+
+// metrics reads /metrics: name with labels to value.
+func (r *rig) metrics() map[string]float64 {
+	r.t.Helper()
+	res, err := r.http.Get(r.URL() + "/metrics")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	out := map[string]float64{}
+	for line := range strings.Lines(string(b)) {
+		line = strings.TrimSpace(line)
+		i := strings.LastIndexByte(line, ' ')
+		if i < 0 || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if v, err := strconv.ParseFloat(line[i+1:], 64); err == nil {
+			out[line[:i]] = v
+		}
+	}
+	return out
+}
+
+// leftovers is what an idle gateway keeps for itself.
+type leftovers struct {
+	goroutines float64
+	ports      int // open UDP sockets of the media range
+	files      int
+}
+
+func (r *rig) idle() leftovers {
+	r.t.Helper()
+	return leftovers{goroutines: r.metrics()["go_goroutines"], ports: r.openRTP(), files: r.openFiles()}
+}
+
+// openRTP counts sockets bound to the gateway's RTP ports, as the kernel sees it.
+func (r *rig) openRTP() int {
+	b, err := os.ReadFile("/proc/net/udp")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	n := 0
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		_, hex, ok := strings.Cut(f[1], ":")
+		if !ok {
+			continue
+		}
+		if port, err := strconv.ParseInt(hex, 16, 32); err == nil && int(port) >= r.RTP[0] && int(port) <= r.RTP[1] {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *rig) openFiles() int {
+	ents, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.Process().PID()))
+	if err != nil {
+		return -1
+	}
+	return len(ents)
+}
+
+// nothingLeft asserts that the gateway is as idle as it was before, and that
+// nothing had to be repaired.
+func (r *rig) nothingLeft(before leftovers) {
+	r.t.Helper()
+	var m map[string]float64
+	var now leftovers
+	calm := func() bool {
+		m = r.metrics()
+		now = leftovers{goroutines: m["go_goroutines"], ports: r.openRTP(), files: r.openFiles()}
+		for _, name := range []string{
+			"cordboard_calls", "cordboard_queue_entries", "cordboard_turn_allocations", `cordboard_trunk_channels{trunk="carrier"}`,
+			"cordboard_facts_waiting", "cordboard_log_tables_behind",
+		} {
+			if v, ok := m[name]; !ok || v != 0 {
+				return false
+			}
+		}
+		return now.ports <= before.ports && now.goroutines <= before.goroutines+10 && now.files <= before.files+6
+	}
+	for end := time.Now().Add(45 * time.Second); !calm(); { // SIP transactions linger for 32 s
+		if time.Now().After(end) {
+			r.t.Errorf("left behind: before %+v, now %+v, metrics %v", before, now, ours(m))
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	for name, v := range m {
+		for _, bad := range []string{"cordboard_repairs_total", "cordboard_facts_lost_total", "cordboard_facts_failed_total", "cordboard_log_tables_poisoned_total"} {
+			if strings.HasPrefix(name, bad) && v > 0 {
+				r.t.Errorf("%s is %v", name, v)
+			}
+		}
+	}
+}
+
+func ours(m map[string]float64) map[string]float64 {
+	out := map[string]float64{}
+	for k, v := range m {
+		if strings.HasPrefix(k, "cordboard_") {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// long reports whether the long campaign was asked for.
+func long() bool { return os.Getenv("CORDBOARD_LONG") == "1" }
