@@ -54,7 +54,8 @@ type Service struct {
 	hasher   *hasher
 	throttle *throttle
 	// turn is held by the one who reads and then writes users.
-	turn chan struct{}
+	turn   chan struct{}
+	probes probes
 
 	mu       sync.RWMutex
 	users    map[string]User

@@ -137,10 +137,16 @@ type SIPIdentity struct {
 	// Device is the device's name, SessionID the session: one of the two.
 	Device    string
 	SessionID string
+	// Probe marks the phone of a test, which has no user and may call nobody
+	// else.
+	Probe bool
 }
 
 // SIP returns the identity behind a digest user of a live session or a device.
 func (s *Service) SIP(sipUser string) (SIPIdentity, bool) {
+	if p, ok := s.probeBySIP(sipUser); ok {
+		return SIPIdentity{AoR: p.sipUser, Probe: true}, true
+	}
 	now := time.Now()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -163,6 +169,9 @@ func (s *Service) AoR(_ context.Context, sipUser string) (aor string, ok bool) {
 
 // HA1 returns the digest secret of a session's or a device's digest user.
 func (s *Service) HA1(ctx context.Context, sipUser string) (ha1 string, ok bool) {
+	if p, ok := s.probeBySIP(sipUser); ok {
+		return p.ha1, true
+	}
 	id, ok := s.SIP(sipUser)
 	if !ok {
 		return "", false
@@ -194,7 +203,8 @@ func (s *Service) TURNKey(user string) (key []byte, ok bool) {
 	ok = ok && !s.expired(x, now)
 	s.mu.RUnlock()
 	if !ok {
-		return nil, false
+		p, ok := s.probeByTURN(user)
+		return p.turnKey, ok
 	}
 	key, err := s.sealer.Unseal(sessionPurpose(x.ID, "turn"), x.SealedTURNKey)
 	return key, err == nil

@@ -60,6 +60,7 @@ type Call struct {
 	out       *out
 	localSDP  []byte // our description for the customer, sent with the 200
 	lastAgent string
+	echo      bool // the phone hears itself; nothing of it is journaled
 }
 
 // newCall makes a call and starts its goroutine.
@@ -149,6 +150,9 @@ func (c *Call) now() time.Time { return c.sw.o.Now() }
 // journal appends facts that happen now. The stream keeps what it could not
 // take at once; an error means that a fact is lost, which a person must see.
 func (c *Call) journal(p ...event.Payload) {
+	if c.echo {
+		return
+	}
 	if err := c.sw.o.Journal.Append(c.sw.ctx, c.now(), p...); err != nil {
 		c.log.Error("fact lost", "err", err)
 	}

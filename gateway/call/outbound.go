@@ -23,8 +23,10 @@ type Outbound struct {
 	Caller Target
 	// CallerID is what the called party sees.
 	CallerID string
-	// Trunk is the preferred way out; others follow by priority.
+	// PreferredTrunk is the preferred way out; others follow by priority.
 	PreferredTrunk string
+	// OnlyTrunk takes the preferred one or none.
+	OnlyTrunk bool
 	// Extension is set for internal calls, and the trunk is not used.
 	Extension Target
 }
@@ -63,42 +65,12 @@ func (s *Switch) Outbound(d *sip.Dialog, o Outbound, owner Owner) (*Call, error)
 	return c, nil
 }
 
-// beginOut makes the agent's leg from the INVITE of their phone.
+// beginOut makes the agent's leg from the INVITE of their phone and dials.
 func (c *Call) beginOut(d *sip.Dialog, o Outbound) error {
-	port, err := c.newAgentPort(d.Flow())
+	l, sdp, err := c.takePhone(d, o.Caller)
 	if err != nil {
 		return err
 	}
-	if len(d.Offer()) == 0 {
-		port.port.Close()
-		return fmt.Errorf("%w: the phone sent no offer", ErrNoCodec)
-	}
-	sdp, err := port.port.Answer(c.sw.ctx, d.Offer())
-	if err != nil {
-		port.port.Close()
-		if errors.Is(err, media.ErrNoCommonCodec) || errors.Is(err, media.ErrNotEncrypted) {
-			return fmt.Errorf("%w: %w", ErrNoCodec, err)
-		}
-		return fmt.Errorf("answer the phone's offer: %w", err)
-	}
-	far := party{agent: o.Caller.Agent, sipUser: o.Caller.SIPUser, number: o.Caller.Extension}
-	if cs := d.Request().Contacts(); len(cs) > 0 {
-		far.contact = cs[0].URI
-	}
-	for _, b := range c.sw.phones(o.Caller) {
-		if b.Flow == d.Flow() {
-			far.instance = b.InstanceID
-		}
-	}
-	l, err := c.newLeg(sideAgent, port.port, far)
-	if err != nil {
-		port.port.Close()
-		return err
-	}
-	l.far.channel = channelName(o.Caller.SIPUser, l.id)
-	l.dialog, l.answerSDP = d, true
-	port.events.bind(c, l)
-	d.Accept(dialogEvents{call: c, leg: l})
 	c.out = &out{Outbound: o, caller: l, sdp: sdp, viaPhone: true, stop: func() {}}
 	c.started0()
 	if err := c.dial(); err != nil {
@@ -106,6 +78,44 @@ func (c *Call) beginOut(d *sip.Dialog, o Outbound) error {
 		return err
 	}
 	return nil
+}
+
+// takePhone makes the leg of a phone that sent the INVITE d, with our answer to
+// its offer.
+func (c *Call) takePhone(d *sip.Dialog, caller Target) (l *leg, sdp []byte, err error) {
+	port, err := c.newAgentPort(d.Flow())
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(d.Offer()) == 0 {
+		port.port.Close()
+		return nil, nil, fmt.Errorf("%w: the phone sent no offer", ErrNoCodec)
+	}
+	if sdp, err = port.port.Answer(c.sw.ctx, d.Offer()); err != nil {
+		port.port.Close()
+		if errors.Is(err, media.ErrNoCommonCodec) || errors.Is(err, media.ErrNotEncrypted) {
+			return nil, nil, fmt.Errorf("%w: %w", ErrNoCodec, err)
+		}
+		return nil, nil, fmt.Errorf("answer the phone's offer: %w", err)
+	}
+	far := party{agent: caller.Agent, sipUser: caller.SIPUser, number: caller.Extension}
+	if cs := d.Request().Contacts(); len(cs) > 0 {
+		far.contact = cs[0].URI
+	}
+	for _, b := range c.sw.phones(caller) {
+		if b.Flow == d.Flow() {
+			far.instance = b.InstanceID
+		}
+	}
+	if l, err = c.newLeg(sideAgent, port.port, far); err != nil {
+		port.port.Close()
+		return nil, nil, err
+	}
+	l.far.channel = channelName(caller.SIPUser, l.id)
+	l.dialog, l.answerSDP = d, true
+	port.events.bind(c, l)
+	d.Accept(dialogEvents{call: c, leg: l})
+	return l, sdp, nil
 }
 
 // Originate rings the agent's own phone, which answers by itself, and then
@@ -166,6 +176,9 @@ func (c *Call) dial() error {
 		}
 	} else {
 		for _, line := range c.sw.o.Carriers.Route(o.PreferredTrunk) {
+			if o.OnlyTrunk && line.Name() != o.PreferredTrunk {
+				continue
+			}
 			o.tries = append(o.tries, func() (*leg, error) { return c.inviteTrunk(line) })
 		}
 	}

@@ -81,6 +81,8 @@ func (c *Call) snapshot() Snapshot {
 
 func (c *Call) phase() string {
 	switch {
+	case c.echo:
+		return "connected"
 	case c.keep != nil:
 		return "kept"
 	case c.agent != nil && c.held:

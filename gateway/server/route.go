@@ -201,7 +201,11 @@ func (s *Server) phoneCall(ctx context.Context, d *sip.Dialog) {
 		s.refuse(ctx, d, trunk.ErrUnknown)
 		return
 	}
-	o, err := s.outbound(id, r.URI().User, r.Header("X-Cordboard-Campaign"))
+	if r.URI().User == echoNumber {
+		s.echo(ctx, d, id, user)
+		return
+	}
+	o, err := s.dialOut(id, r)
 	if err != nil {
 		s.refuse(ctx, d, err)
 		return
@@ -214,6 +218,14 @@ func (s *Server) phoneCall(ctx context.Context, d *sip.Dialog) {
 	}); err != nil {
 		s.refuse(ctx, d, err)
 	}
+}
+
+// dialOut works out where the call of a phone goes to.
+func (s *Server) dialOut(id auth.SIPIdentity, r *sip.Request) (call.Outbound, error) {
+	if id.Probe {
+		return s.testCall(id, r.Header(trunkHeader))
+	}
+	return s.outbound(id, r.URI().User, r.Header("X-Cordboard-Campaign"))
 }
 
 // outbound works out where a number that a user dialled goes to: another
