@@ -177,7 +177,7 @@ func (c *Call) finish(by event.By, why string, cause sip.Cause) {
 	}
 	c.over = true
 	c.timers.stopAll()
-	c.disconnect()
+	c.disconnect(by, cause)
 	for _, g := range c.rings {
 		c.endRing(g, RingResult{Outcome: OutcomeCancelled, Cause: cancelCause(false)})
 	}

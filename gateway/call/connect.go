@@ -59,8 +59,9 @@ func (c *Call) join(l *leg) {
 	c.journal(event.CallAnswered{CallID: c.ID, LegID: l.id, Agent: l.far.agent})
 }
 
-// disconnect undoes the join and adds up the talk time.
-func (c *Call) disconnect() {
+// disconnect undoes the join, adds up the talk time and writes the CDR of the
+// pair. by is who ended it, cause why.
+func (c *Call) disconnect(by event.By, cause sip.Cause) {
 	if c.connected.IsZero() {
 		return
 	}
@@ -72,10 +73,7 @@ func (c *Call) disconnect() {
 			c.agent.port.Leave()
 		}
 		c.agent.set(StateEnded, c.now())
-		by := event.BySystem
-		if c.agent.cause.Remote {
-			by = event.ByAgent
-		}
+		c.agent.because(cause)
 		c.cdr(c.customer, c.agent, by)
 	}
 }

@@ -85,7 +85,7 @@ func (c *Call) loseAgent(why string) {
 	if c.over || l == nil {
 		return
 	}
-	c.disconnect()
+	c.disconnect(event.BySystem, sip.Cause{Code: 408, Text: why})
 	c.agent = nil
 	c.endLeg(l, sip.Cause{Code: 408, Text: why})
 	c.held = false
