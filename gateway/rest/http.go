@@ -139,7 +139,7 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request) (http.Handler, *
 		}
 		return nil, refusal
 	}
-	if strings.HasSuffix(pattern, "/events") || strings.HasSuffix(pattern, "/audio") {
+	if strings.HasSuffix(pattern, "/events") || strings.HasSuffix(pattern, "/audio") || strings.HasSuffix(pattern, prefix+"/backup") {
 		return h.mux, nil // they set their own deadlines
 	}
 	limit, within := int64(maxBody), answerWithin

@@ -109,6 +109,7 @@ type Parts struct {
 	Facts     Facts
 	Directory Directory
 	Journal   event.Journal
+	Care      Care
 }
 
 // Options of New. All Parts are needed.
@@ -137,13 +138,14 @@ type Handler struct {
 	conns   sync.WaitGroup // event connections
 	buffers sync.Pool      // of their writers
 	gate    gate
+	saving  sync.Mutex // held by the one backup at a time
 }
 
 // New builds the API.
 func New(o Options) (*Handler, error) {
 	p := o.Parts
 	if p.Auth == nil || p.State == nil || p.Agents == nil || p.Calls == nil || p.Queues == nil || p.Reports == nil ||
-		p.Audio == nil || p.Facts == nil || p.Directory == nil || p.Journal == nil || o.Log == nil {
+		p.Audio == nil || p.Facts == nil || p.Directory == nil || p.Journal == nil || p.Care == nil || o.Log == nil {
 		return nil, errors.New("rest: options need Log and all Parts")
 	}
 	if o.Location == nil {
@@ -163,6 +165,7 @@ func New(o Options) (*Handler, error) {
 	h.callRoutes()
 	h.reportRoutes()
 	h.adminRoutes()
+	h.careRoutes()
 	if err := h.document(); err != nil {
 		return nil, err
 	}

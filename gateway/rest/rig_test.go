@@ -231,7 +231,7 @@ func newRig(t *testing.T) *rig {
 	r.h, err = rest.New(rest.Options{
 		Parts: rest.Parts{
 			Auth: r.auth, State: r.engine, Agents: r.agents, Calls: r.calls, Queues: queues{}, Reports: r.reports,
-			Audio: audio{"a.wav.wav": "RIFF0123456789"}, Facts: r.stream, Directory: directory, Journal: r.stream,
+			Audio: audio{"a.wav.wav": "RIFF0123456789"}, Facts: r.stream, Directory: directory, Journal: r.stream, Care: care{},
 		},
 		Log: log, Version: "test", Connect: rest.Connect{
 			SIPURLs: []string{"wss://%HOST%:8089/ws"}, SIPRealm: "cordboard", STUNURLs: []string{"stun:%HOST%:3478"}, TURNURLs: []string{"turn:%HOST%:3478?transport=udp"},
@@ -350,4 +350,21 @@ func (r *rig) want(a answer, status int) answer {
 		r.t.Fatalf("status %d, want %d: %.500s", a.status, status, a.body)
 	}
 	return a
+}
+
+// care is a small installation: one finding, and a backup of a few bytes.
+type care struct{}
+
+func (care) Examine(context.Context) ([]api.Finding, []api.Listener, []api.TestTrunk) {
+	return []api.Finding{{Check: "database", Status: api.FindingOK, Detail: "answers"}},
+		[]api.Listener{{Key: "sip.udp", Protocol: "sip-udp", Address: "%HOST%:5060"}}, []api.TestTrunk{{Name: "carrier"}}
+}
+
+func (care) Backup(_ context.Context, w io.Writer, recordings bool) error {
+	if recordings {
+		_, _ = io.WriteString(w, "half of")
+		return errors.New("disk broke")
+	}
+	_, err := io.WriteString(w, "PK backup")
+	return err
 }

@@ -36,6 +36,13 @@ func (a *alarms) names() []string {
 	return slices.Sorted(maps.Keys(a.active))
 }
 
+// all are the active alarms with their messages.
+func (a *alarms) all() map[string]string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.active)
+}
+
 // trunkState follows the keep-alive of a trunk.
 func (s *Server) trunkState(st trunk.Status) {
 	s.log.Info("trunk", "trunk", st.Name, "state", string(st.State))

@@ -27,7 +27,7 @@ func (s *Server) openAPI(ctx context.Context) error {
 	h, err := rest.New(rest.Options{
 		Parts: rest.Parts{
 			Auth: s.auth, State: s.state, Agents: apiAgents{s.agents, s}, Calls: apiCalls{s}, Queues: apiQueues{s},
-			Reports: s.db, Audio: recordings{s.recordingsDir()}, Facts: s.stream, Directory: s.campaigns, Journal: s.stream,
+			Reports: s.db, Audio: recordings{s.recordingsDir()}, Facts: s.stream, Directory: s.campaigns, Journal: s.stream, Care: care{s},
 		},
 		Log: s.log, Version: s.o.Version, Secure: secure, Connect: s.connect(), Location: s.c.Location(),
 		Ready: s.ready, Metrics: s.metrics(),
@@ -65,16 +65,7 @@ const hostOfRequest = "%HOST%"
 // connect tells clients where phone and TURN are.
 func (s *Server) connect() rest.Connect {
 	c := rest.Connect{SIPRealm: s.c.SIP.Realm}
-	at := func(format, addr string) []string {
-		host, port, err := net.SplitHostPort(addr)
-		if err != nil {
-			return nil
-		}
-		if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
-			host = hostOfRequest
-		}
-		return []string{fmt.Sprintf(format, net.JoinHostPort(host, port))}
-	}
+	at := reachable
 	c.SIPURLs = at("wss://%s/ws", s.c.SIP.WSS)
 	if addr, secure := s.c.HTTP.Addr(); secure {
 		c.SIPURLs = append(c.SIPURLs, at("wss://%s/ws", addr)...)
@@ -84,6 +75,19 @@ func (s *Server) connect() rest.Connect {
 	c.TURNURLs = append(c.TURNURLs, at("turn:%s?transport=tcp", s.c.TURN.TCP)...)
 	c.TURNURLs = append(c.TURNURLs, at("turns:%s?transport=tcp", s.c.TURN.TLS)...)
 	return c
+}
+
+// reachable is where clients find a listener: at the host by which they reached
+// the API unless it listens at one address only. None if it is turned off.
+func reachable(format, addr string) []string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil
+	}
+	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+		return []string{fmt.Sprintf(format, hostOfRequest+":"+port)}
+	}
+	return []string{fmt.Sprintf(format, net.JoinHostPort(host, port))}
 }
 
 // ready says why the gateway cannot take calls.
