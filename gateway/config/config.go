@@ -32,6 +32,9 @@ type Config struct {
 	Country string
 	// Drain is how long live calls may go on after SIGTERM.
 	Drain time.Duration
+	// Reattach is how long the call of an agent who was lost is kept for them,
+	// with comfort audio for the customer.
+	Reattach time.Duration
 }
 
 // HTTP is the listener of UI, API, events and SIP over WebSocket at /ws.
@@ -157,6 +160,7 @@ func Default() *Config {
 		Log:      Log{Level: "info", Format: "json"},
 		Timezone: "UTC",
 		Drain:    30 * time.Minute,
+		Reattach: 30 * time.Second,
 	}
 }
 

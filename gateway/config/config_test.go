@@ -76,7 +76,7 @@ func TestEachKeyCanBeSetByFileAndByEnvironment(t *testing.T) {
 		"database.url": "postgres://u:p@db/cb", "nats.url": "nats://a:4222,tls://b", "recordings.url": "s3://bucket/x", "journal.sync": "always",
 		"auth.session_idle": "1h0m0s", "auth.session_max": "800h0m0s", "auth.lock_after": "5", "auth.password_min_length": "12",
 		"auth.password_lower": "false", "auth.password_upper": "false", "auth.password_digit": "false", "auth.password_special": "true",
-		"log.level": "debug", "log.format": "text", "timezone": "America/Montevideo", "country": "UY", "drain": "5m0s",
+		"log.level": "debug", "log.format": "text", "timezone": "America/Montevideo", "country": "UY", "drain": "5m0s", "reattach": "10s",
 	}
 	for _, k := range Keys() {
 		v, ok := values[k.Path]

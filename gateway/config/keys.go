@@ -101,6 +101,7 @@ func fields() []field {
 		text("timezone", "IANA name for schedules without one and for the log tables", timezone, func(c *Config) *string { return &c.Timezone }),
 		text("country", "ISO 3166 code of numbers without a country code", country, func(c *Config) *string { return &c.Country }),
 		duration("drain", "how long live calls may go on after SIGTERM", 0, 24*time.Hour, func(c *Config) *time.Duration { return &c.Drain }),
+		duration("reattach", "how long a call is kept for an agent who was lost in it", time.Second, 10*time.Minute, func(c *Config) *time.Duration { return &c.Reattach }),
 	}
 }
 

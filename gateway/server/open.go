@@ -165,6 +165,7 @@ func (s *Server) openSignalling(ctx context.Context) error {
 	s.onClose(s.registrar.Close)
 	s.endpoint, err = sip.New(sip.Options{
 		Log: s.log, UserAgent: "Cordboard/" + s.o.Version, Host: s.sipHost(), Handler: handler{s}, ClientTLS: nil,
+		SessionExpires: s.c.SIP.SessionExpires,
 	})
 	if err != nil {
 		return err
@@ -188,7 +189,7 @@ func (s *Server) openCalls(ctx context.Context) error {
 	s.calls, err = call.New(ctx, call.Options{
 		Log: s.log, Journal: s.stream, Signalling: s.endpoint, Locator: s.registrar, Carriers: s.trunks,
 		Media: s.engine, Sounds: s.sounds, Recorder: s.recorder, Recordings: s.c.Path("recordings"),
-		AgentCodecs: s.agentCodecs, Endpoint: s.endpointOf,
+		AgentCodecs: s.agentCodecs, Endpoint: s.endpointOf, ReattachFor: s.c.Reattach,
 	})
 	if err != nil {
 		return err
