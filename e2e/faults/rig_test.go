@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cordboard/cordboard/e2e/harness"
+	"github.com/cordboard/cordboard/gateway/api"
 )
 
 // TestMain removes what was built.
@@ -205,3 +207,8 @@ func ours(m map[string]float64) map[string]float64 {
 
 // long reports whether the long campaign was asked for.
 func long() bool { return os.Getenv("CORDBOARD_LONG") == "1" }
+
+// apiEvent is what a viewer of /api/v1/events gets.
+type apiEvent = api.Event
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
