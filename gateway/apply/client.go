@@ -30,6 +30,7 @@ const (
 	// clientTimeout bounds a whole apply: thousands of passwords are hashed.
 	clientTimeout = 10 * time.Minute
 	maxAnswer     = 64 << 20
+	maxProblem    = 1 << 20
 )
 
 // Target says where the gateway is and how to be let in.
@@ -48,6 +49,7 @@ type Target struct {
 type Client struct {
 	base  string
 	token string
+	tls   *tls.Config
 	http  *http.Client
 }
 
@@ -85,7 +87,7 @@ func Dial(t Target) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{base: strings.TrimSuffix(base, "/") + "/api/v1", token: token, http: &http.Client{
+	return &Client{base: strings.TrimSuffix(base, "/") + "/api/v1", token: token, tls: conf, http: &http.Client{
 		Timeout:   clientTimeout,
 		Transport: &http.Transport{TLSClientConfig: conf, TLSHandshakeTimeout: 10 * time.Second},
 		// a token is not carried elsewhere
@@ -174,33 +176,89 @@ func (c *Client) Export(ctx context.Context) (s api.State, err error) {
 	return s, err
 }
 
-func (c *Client) do(ctx context.Context, method, path string, body []byte, into any) error {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
-	if err != nil {
-		return fmt.Errorf("request: %w", err)
+// Server is the gateway's address, with its scheme.
+func (c *Client) Server() string { return strings.TrimSuffix(c.base, "/api/v1") }
+
+// TLS is how the gateway's certificate is checked, for other connections to it.
+func (c *Client) TLS() *tls.Config { return c.tls.Clone() }
+
+// Examine asks a gateway what it finds about itself, and for a phone to try its
+// legs, which EndExamination ends.
+func (c *Client) Examine(ctx context.Context) (e api.Examination, err error) {
+	err = c.do(ctx, http.MethodPost, "/doctor", nil, &e)
+	return e, err
+}
+
+// EndExamination ends the phone of an examination.
+func (c *Client) EndExamination(ctx context.Context, id string) error {
+	return c.do(ctx, http.MethodDelete, "/doctor/"+url.PathEscape(id), nil, nil)
+}
+
+// Backup writes a backup of the running gateway to w. An error says that what
+// was written is not a whole one.
+func (c *Client) Backup(ctx context.Context, w io.Writer, recordings bool) error {
+	path := "/backup"
+	if recordings {
+		path += "?recordings=true"
 	}
-	req.Header.Set("Authorization", "Bearer "+c.token)
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := c.http.Do(req)
+	patient := *c.http
+	patient.Timeout = 0 // recordings may be large; ctx ends it
+	resp, err := c.send(ctx, &patient, http.MethodGet, path, nil)
 	if err != nil {
-		return fmt.Errorf("reach the gateway: %w", err)
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return fmt.Errorf("the backup broke off; the gateway's log says why: %w", err)
+	}
+	return nil
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body []byte, into any) error {
+	resp, err := c.send(ctx, c.http, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if into == nil {
+		return nil
+	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return fmt.Errorf("read the gateway's answer: %w", err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		p := new(api.Problem)
-		if err := json.Unmarshal(b, p); err != nil || p.Code == "" {
-			return fmt.Errorf("the gateway answered %s", resp.Status)
-		}
-		return p
 	}
 	if err := json.Unmarshal(b, into); err != nil {
 		return fmt.Errorf("read the gateway's answer: %w", err)
 	}
 	return nil
+}
+
+// send makes a request; the body of a good answer is the caller's to close. A
+// refusal is an *api.Problem.
+func (c *Client) send(ctx context.Context, client *http.Client, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("request: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("reach the gateway: %w", err)
+	}
+	if resp.StatusCode >= 200 && resp.StatusCode <= 299 {
+		return resp, nil
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxProblem))
+	if err != nil {
+		return nil, fmt.Errorf("read the gateway's answer: %w", err)
+	}
+	p := new(api.Problem)
+	if err := json.Unmarshal(b, p); err != nil || p.Code == "" {
+		return nil, fmt.Errorf("the gateway answered %s", resp.Status)
+	}
+	return nil, p
 }

@@ -14,22 +14,25 @@ import (
 	"github.com/cordboard/cordboard/gateway/config"
 )
 
-// flags of both commands.
-type flags struct {
-	configFile, server, tokenFile, ca string
+// Flags name a running gateway: by its configuration, or by its address and a
+// token.
+type Flags struct {
+	ConfigFile, Server, TokenFile, CA string
 }
 
-func (f *flags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.configFile, "config", "", "the gateway's configuration file (none: the defaults)")
-	cmd.Flags().StringVar(&f.server, "server", "", "address of a gateway elsewhere")
-	cmd.Flags().StringVar(&f.tokenFile, "token-file", "", "file with an API token of the scope admin")
-	cmd.Flags().StringVar(&f.ca, "ca", "", "PEM file of the authority of the gateway's certificate")
+// Add declares the flags.
+func (f *Flags) Add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.ConfigFile, "config", "", "the gateway's configuration file (none: the defaults)")
+	cmd.Flags().StringVar(&f.Server, "server", "", "address of a gateway elsewhere")
+	cmd.Flags().StringVar(&f.TokenFile, "token-file", "", "file with an API token of the scope admin")
+	cmd.Flags().StringVar(&f.CA, "ca", "", "PEM file of the authority of the gateway's certificate")
 }
 
-func (f *flags) dial() (*Client, error) {
-	t := Target{Server: f.server, TokenFile: f.tokenFile, CA: f.ca}
-	if f.server == "" {
-		c, err := config.Load(f.configFile, os.Environ())
+// Dial prepares a client of the gateway that the flags name.
+func (f *Flags) Dial() (*Client, error) {
+	t := Target{Server: f.Server, TokenFile: f.TokenFile, CA: f.CA}
+	if f.Server == "" {
+		c, err := config.Load(f.ConfigFile, os.Environ())
 		if err != nil {
 			return nil, fmt.Errorf("configuration: %w", err)
 		}
@@ -42,7 +45,7 @@ func (f *flags) dial() (*Client, error) {
 // campaigns and dispositions of a running gateway as the file says, and prints
 // what that changes.
 func Command() *cobra.Command {
-	var f flags
+	var f Flags
 	var file string
 	var dryRun, prune bool
 	cmd := &cobra.Command{
@@ -54,14 +57,14 @@ func Command() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := f.dial()
+			c, err := f.Dial()
 			if err != nil {
 				return err
 			}
 			return send(cmd.Context(), cmd.OutOrStdout(), c, state, dryRun, prune)
 		},
 	}
-	f.add(cmd)
+	f.Add(cmd)
 	cmd.Flags().StringVarP(&file, "file", "f", "", "state file, - for standard input")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only print what would change")
 	cmd.Flags().BoolVar(&prune, "prune", false, "delete what the file does not name")
@@ -109,13 +112,13 @@ func send(ctx context.Context, w io.Writer, c *Client, f *File, dryRun, prune bo
 // ExportCommand makes `gateway export --config FILE`: it prints the state of a
 // running gateway in the form of apply, without secrets.
 func ExportCommand() *cobra.Command {
-	var f flags
+	var f Flags
 	cmd := &cobra.Command{
 		Use:   "export",
 		Short: "Print the state of a running gateway in the form of apply, without secrets",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := f.dial()
+			c, err := f.Dial()
 			if err != nil {
 				return err
 			}
@@ -133,6 +136,6 @@ func ExportCommand() *cobra.Command {
 			return nil
 		},
 	}
-	f.add(cmd)
+	f.Add(cmd)
 	return cmd
 }

@@ -79,7 +79,12 @@ func (h *Handler) backup(ctx context.Context, in *struct {
 		r, w := humago.Unwrap(hc)
 		w.Header().Set("Content-Type", "application/zip")
 		w.Header().Set("Content-Disposition", `attachment; filename="cordboard-`+time.Now().UTC().Format("20060102-150405")+`.zip"`)
-		if err := h.o.Care.Backup(r.Context(), &patient{ResponseWriter: w, rc: http.NewResponseController(w)}, in.Recordings); err != nil {
+		rc := http.NewResponseController(w)
+		// The answer has begun: a client does not ask again when it is cut.
+		if err := rc.Flush(); err != nil {
+			h.o.Log.DebugContext(r.Context(), "begin a backup", "err", err)
+		}
+		if err := h.o.Care.Backup(r.Context(), &patient{ResponseWriter: w, rc: rc}, in.Recordings); err != nil {
 			h.o.Log.ErrorContext(r.Context(), "backup not made", "err", err)
 			panic(http.ErrAbortHandler)
 		}
