@@ -14,9 +14,14 @@ import (
 	"testing"
 )
 
+// binEnv names a folder with programs that were built elsewhere, such as with
+// the race detector.
+const binEnv = "CORDBOARD_E2E_BIN"
+
 // programs are what the tests of this process run.
 type programs struct {
 	dir, root string
+	foreign   bool
 	err       error
 }
 
@@ -27,6 +32,9 @@ func buildAll() programs {
 	root, err := moduleRoot()
 	if err != nil {
 		return programs{err: err}
+	}
+	if dir := os.Getenv(binEnv); dir != "" {
+		return programs{dir: dir, root: root, foreign: true}
 	}
 	dir, err := os.MkdirTemp("", "cordboard-e2e-")
 	if err != nil {
@@ -81,7 +89,7 @@ func Root(t testing.TB) string {
 // returns the exit code.
 func Main(m *testing.M) int {
 	code := m.Run()
-	if used.Load() {
+	if used.Load() && !built().foreign {
 		_ = os.RemoveAll(built().dir) // a leftover is no failure of the tests
 	}
 	return code

@@ -26,7 +26,9 @@ type SippOptions struct {
 	Patience time.Duration
 	// Tone makes tone.al, which a scenario plays by rtp_stream.
 	Tone float64
-	Args []string
+	// Pause is how long a <pause/> of the scenario takes.
+	Pause time.Duration
+	Args  []string
 }
 
 // Sipp is a running sipp.
@@ -63,6 +65,9 @@ func (g *Gateway) Sipp(t testing.TB, o SippOptions) *Sipp {
 	}
 	args = append(args, "-i", "127.0.0.1", "-p", strconv.Itoa(o.Port), "-mi", "127.0.0.1", "-mp", media,
 		"-m", strconv.Itoa(o.Calls), "-nostdin", "-timeout", strconv.Itoa(int(o.Patience.Seconds())), "-timeout_error", "-trace_err", "-error_file", "/dev/stderr")
+	if o.Pause > 0 {
+		args = append(args, "-d", strconv.Itoa(int(o.Pause.Milliseconds())))
+	}
 	for k, v := range o.Keys {
 		args = append(args, "-key", k, v)
 	}

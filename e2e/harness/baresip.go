@@ -1,0 +1,185 @@
+//go:build e2e && linux
+
+package harness
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// modules is where Debian's baresip-core has its modules.
+const modules = "/usr/lib/baresip/modules"
+
+// BaresipOptions of one baresip with one account.
+type BaresipOptions struct {
+	// Account is the line of its accounts file.
+	Account string
+	// Play is a WAV file of 8 kHz mono that its microphone hears.
+	Play string
+	// CA is trusted for TLS.
+	CA string
+	// Modules are loaded beside the usual ones (srtp).
+	Modules []string
+}
+
+// BaresipEvent is what baresip tells on its control connection.
+type BaresipEvent struct {
+	Event    bool   `json:"event"`
+	Type     string `json:"type"`
+	Class    string `json:"class"`
+	PeerURI  string `json:"peeruri"`
+	Param    string `json:"param"`
+	Response bool   `json:"response"`
+	OK       bool   `json:"ok"`
+	Data     string `json:"data"`
+	Token    string `json:"token"`
+}
+
+// Baresip is a running baresip that is steered by its control connection.
+type Baresip struct {
+	*Process
+
+	Dir, URI string
+
+	conn   net.Conn
+	events *Log[BaresipEvent]
+	seen   int
+	token  int
+}
+
+// Baresip starts a baresip on free ports of 127.0.0.1 which records what it
+// says and what it hears.
+func (g *Gateway) Baresip(t testing.TB, o BaresipOptions) *Baresip {
+	t.Helper()
+	path := Need(t, "baresip")
+	b := &Baresip{Dir: t.TempDir(), events: NewLog[BaresipEvent]()}
+	control, sip, media := g.Port(t), g.Port(t), g.RTPPort(t)
+	_ = g.RTPPort(t) // baresip takes its ports at random from a range
+	_ = g.RTPPort(t)
+	var c strings.Builder
+	fmt.Fprintf(&c, "poll_method epoll\nsip_listen 127.0.0.1:%d\nrtp_ports %d-%d\nctrl_tcp_listen 127.0.0.1:%d\n", sip, media, media+6, control)
+	fmt.Fprintf(&c, "call_max_calls 4\naudio_source aufile,%s\naudio_player aubridge,player\naudio_alert aubridge,alert\nsnd_path %s\n", o.Play, b.Dir)
+	fmt.Fprintf(&c, "ausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\nauplay_channels 1\nausrc_format s16\nauplay_format s16\nringback_disabled yes\n")
+	if o.CA != "" {
+		fmt.Fprintf(&c, "sip_cafile %s\n", o.CA)
+	}
+	fmt.Fprintf(&c, "module_path %s\n", modules)
+	for _, m := range append([]string{"g711", "aubridge", "aufile", "sndfile"}, o.Modules...) {
+		fmt.Fprintf(&c, "module %s.so\n", m)
+	}
+	for _, m := range []string{"account", "contact", "ctrl_tcp", "menu"} {
+		fmt.Fprintf(&c, "module_app %s.so\n", m)
+	}
+	write(t, filepath.Join(b.Dir, "config"), c.String())
+	write(t, filepath.Join(b.Dir, "accounts"), o.Account+"\n")
+	write(t, filepath.Join(b.Dir, "contacts"), "")
+	b.URI = "sip:127.0.0.1:" + strconv.Itoa(sip)
+	b.Process = Run(t, nil, path, "-f", b.Dir, "-v")
+	Until(t, Patience, "baresip listens", func() bool {
+		var err error
+		b.conn, err = net.Dial("tcp4", "127.0.0.1:"+strconv.Itoa(control)) //nolint:noctx // local
+		return err == nil
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.read()
+	}()
+	t.Cleanup(func() {
+		_ = b.conn.Close()
+		<-done
+		if t.Failed() {
+			for _, e := range b.events.All() {
+				t.Logf("baresip: %+v", e)
+			}
+		}
+	})
+	return b
+}
+
+// read takes netstrings: LENGTH:JSON,.
+func (b *Baresip) read() {
+	r := bufio.NewReader(b.conn)
+	for {
+		head, err := r.ReadString(':')
+		if err != nil {
+			return
+		}
+		n, err := strconv.Atoi(strings.TrimSuffix(head, ":"))
+		if err != nil || n < 0 || n > 1<<20 {
+			return
+		}
+		body := make([]byte, n+1)
+		if _, err := io.ReadFull(r, body); err != nil {
+			return
+		}
+		var e BaresipEvent
+		if json.Unmarshal(body[:n], &e) == nil {
+			b.events.Add(e)
+		}
+	}
+}
+
+// Do gives a command (dial, accept, hangup, hold, resume, sndcode) and waits
+// for its answer.
+func (b *Baresip) Do(t testing.TB, command, params string) {
+	t.Helper()
+	b.token++
+	token := strconv.Itoa(b.token)
+	msg, err := json.Marshal(map[string]string{"command": command, "params": params, "token": token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(b.conn, "%d:%s,", len(msg), msg); err != nil {
+		t.Fatal(err)
+	}
+	e, ok := b.events.Wait(t.Context(), Patience, 0, func(e BaresipEvent) bool { return e.Response && e.Token == token })
+	if !ok || !e.OK {
+		t.Fatalf("baresip %s %s: %+v", command, params, e)
+	}
+}
+
+// Next waits for the next event of a type, such as CALL_ESTABLISHED.
+func (b *Baresip) Next(t testing.TB, kind string) BaresipEvent {
+	t.Helper()
+	i := b.seen - 1
+	e, ok := b.events.Wait(t.Context(), Patience, b.seen, func(e BaresipEvent) bool {
+		i++
+		return e.Type == kind
+	})
+	if !ok {
+		t.Fatalf("baresip did not say %s", kind)
+	}
+	b.seen = i + 1
+	return e
+}
+
+// errNoDump says that baresip has written no file of a direction.
+var errNoDump = errors.New("baresip has recorded nothing")
+
+// Heard ends baresip and returns what it heard in its n-th call (0 is the first).
+func (b *Baresip) Heard(t testing.TB) *Audio { return b.dump(t, "dec") }
+
+func (b *Baresip) dump(t testing.TB, direction string) *Audio {
+	t.Helper()
+	b.Do(t, "quit", "")
+	if !b.Exited(10 * time.Second) {
+		t.Fatal("baresip does not quit")
+	}
+	files, err := filepath.Glob(filepath.Join(b.Dir, "dump-*-"+direction+".wav"))
+	if err != nil || len(files) == 0 {
+		entries, _ := os.ReadDir(b.Dir)
+		t.Fatal(errors.Join(errNoDump, err), entries)
+	}
+	return Hear(t, files[len(files)-1])
+}
