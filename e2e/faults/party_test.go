@@ -212,7 +212,10 @@ func (r *rig) newDesk(t *testing.T, n int, tone float64) *desk {
 	})
 	a.register(t)
 	a.client = r.SignIn(t, api.SignIn{Username: user(n), Password: password, Device: "desk"})
-	r.Admin(t).AgentIs(t, user(n), "available")
+	harness.Until(t, harness.Patience, user(n)+" can be rung", func() bool {
+		v := r.Admin(t).Agent(t, user(n))
+		return v.SignedIn && v.Reachable && v.State != "offline"
+	})
 	return a
 }
 
