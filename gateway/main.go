@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/cordboard/cordboard/gateway/apply"
 	"github.com/cordboard/cordboard/gateway/config"
+	"github.com/cordboard/cordboard/gateway/doctor"
 	"github.com/cordboard/cordboard/gateway/server"
 )
 
@@ -25,6 +27,9 @@ var version = ""
 
 // errUsage marks errors that come from a wrong command line: exit code 2.
 var errUsage = errors.New("wrong usage")
+
+// errHelped says that the usage was printed in place of doing anything.
+var errHelped = errors.New("no command")
 
 func main() { os.Exit(run()) }
 
@@ -36,22 +41,35 @@ func run() int {
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return errors.Join(errUsage, cmd.Help())
+			cmd.SetOut(os.Stderr)
+			return errors.Join(errHelped, cmd.Help())
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.AddCommand(serveCommand(), demoCommand(), apply.Command(), apply.ExportCommand(), config.CheckCommand(), versionCommand())
-	err := root.ExecuteContext(context.Background())
+	root.AddCommand(serveCommand(), demoCommand(), apply.Command(), apply.ExportCommand(), backupCommand(), restoreCommand(),
+		config.CheckCommand(), doctorCommand(), versionCommand())
+	return exitCode(root.ExecuteContext(context.Background()), os.Stderr)
+}
+
+// exitCode says on w what went wrong: 0 fine, 1 failed, 2 wrong usage.
+func exitCode(err error, w io.Writer) int {
+	say := func(format string, a ...any) { _, _ = fmt.Fprintf(w, format+"\n", a...) } // nothing is left to tell it to if this fails
+	wrong, invalid := errors.AsType[*config.Error](err)
 	switch {
 	case err == nil:
 		return 0
-	case errors.Is(err, config.ErrInvalid):
+	case errors.Is(err, errHelped):
+		return 2
+	case errors.Is(err, config.ErrInvalid), errors.Is(err, doctor.ErrFound):
+		return 1 // said already
+	case invalid:
+		say("%v", wrong) // FILE:LINE: KEY: REASON, a line each
 		return 1
-	case errors.Is(err, errUsage), strings.HasPrefix(err.Error(), "unknown command"):
-		fmt.Fprintln(os.Stderr, "gateway:", err)
+	case errors.Is(err, errUsage), strings.HasPrefix(err.Error(), "unknown command"), strings.HasPrefix(err.Error(), "required flag"):
+		say("gateway: %v\nRun 'gateway --help' for usage.", err)
 		return 2
 	default:
-		fmt.Fprintln(os.Stderr, "gateway:", err)
+		say("gateway: %v", err)
 		return 1
 	}
 }
