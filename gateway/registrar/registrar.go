@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -104,6 +105,7 @@ type Registrar struct {
 	mu    sync.Mutex
 	aors  map[string][]*entry
 	flows map[sip.Flow]map[*entry]struct{} // connections only
+	hosts map[netip.Addr]int               // bindings by source address
 	next  expiries
 	seq   uint64
 }
@@ -134,6 +136,7 @@ func New(o Options) *Registrar {
 		o: o, log: o.Log.With("component", "registrar"),
 		out: newOutbox(o.OnChange), wake: make(chan struct{}, 1), done: make(chan struct{}),
 		aors: make(map[string][]*entry), flows: make(map[sip.Flow]map[*entry]struct{}),
+		hosts: make(map[netip.Addr]int),
 	}
 	g.wg.Go(g.expire)
 	g.wg.Go(func() { g.out.run(g.done) })
@@ -172,6 +175,13 @@ func (g *Registrar) Count() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.next)
+}
+
+// HasHost reports whether a phone is registered from an address.
+func (g *Registrar) HasHost(a netip.Addr) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.hosts[a] > 0
 }
 
 // Unregister ends all bindings of a digest user: its credential has ended.
@@ -213,6 +223,7 @@ func (g *Registrar) removeLocked(e *entry, why Kind) {
 }
 
 func (g *Registrar) linkLocked(e *entry) {
+	g.hosts[e.Flow.Remote.Addr()]++
 	if !e.Flow.Reliable() {
 		return
 	}
@@ -225,6 +236,10 @@ func (g *Registrar) linkLocked(e *entry) {
 }
 
 func (g *Registrar) unlinkLocked(e *entry) {
+	a := e.Flow.Remote.Addr()
+	if g.hosts[a]--; g.hosts[a] <= 0 {
+		delete(g.hosts, a)
+	}
 	set := g.flows[e.Flow]
 	if delete(set, e); len(set) == 0 {
 		delete(g.flows, e.Flow)

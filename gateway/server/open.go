@@ -165,7 +165,7 @@ func (s *Server) openSignalling(ctx context.Context) error {
 	s.onClose(s.registrar.Close)
 	s.endpoint, err = sip.New(sip.Options{
 		Log: s.log, UserAgent: "Cordboard/" + s.o.Version, Host: s.sipHost(), Handler: handler{s}, ClientTLS: nil,
-		SessionExpires: s.c.SIP.SessionExpires,
+		SessionExpires: s.c.SIP.SessionExpires, Silenced: s.silenced,
 	})
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -66,6 +67,13 @@ func (s *Server) fromPhone(r *sip.Request) bool {
 		}
 	}
 	return false
+}
+
+// silenced reports whether a source is a stranger who was refused often enough:
+// nothing of theirs is answered or read any more. An address with a registered
+// phone of ours is never silenced.
+func (s *Server) silenced(source netip.Addr) bool {
+	return s.trunks.Silenced(source) && !s.registrar.HasHost(source)
 }
 
 // refuse answers an INVITE that cannot be routed: the one place where errors

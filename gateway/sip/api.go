@@ -70,6 +70,10 @@ type Options struct {
 	// MinSE is the shortest session interval that we accept (default 90 s,
 	// RFC 4028 section 5).
 	MinSE time.Duration
+	// Silenced, if given, tells of a source whose UDP packets are dropped
+	// unread: a scanner that has had its refusals. It is asked for each packet
+	// and must not block.
+	Silenced func(source netip.Addr) bool
 	// MaxRequests bounds requests being handled at once (default 4096); above
 	// it new ones get 503.
 	MaxRequests int

@@ -93,7 +93,7 @@ func (e *Endpoint) ServeUDP(ctx context.Context, pc net.PacketConn) error {
 			return fmt.Errorf("read udp %s: %w", s.local, err)
 		}
 		peer := &udpPeer{sock: s, remote: unmap(from)}
-		if n > e.o.MaxMessage {
+		if n > e.o.MaxMessage || (e.o.Silenced != nil && e.o.Silenced(peer.remote.Addr())) {
 			continue
 		}
 		e.input(buf[:n], peer) //nolint:contextcheck // what it starts lives as long as the endpoint

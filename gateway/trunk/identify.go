@@ -45,7 +45,7 @@ func (t *Trunks) Identify(ctx context.Context, r *sip.Request) (*Line, error) {
 // it sends may be dropped unread.
 func (t *Trunks) Silenced(src netip.Addr) bool {
 	src = src.Unmap().WithZone("")
-	return len(t.at(src)) == 0 && t.strangers.silenced(src)
+	return t.strangers.silenced(src) && len(t.at(src)) == 0
 }
 
 // byDigest asks for and checks the proof of a trunk without fixed address.
