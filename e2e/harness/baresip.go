@@ -68,7 +68,7 @@ func (g *Gateway) Baresip(t testing.TB, o BaresipOptions) *Baresip {
 	_ = g.RTPPort(t)
 	var c strings.Builder
 	fmt.Fprintf(&c, "poll_method epoll\nsip_listen 127.0.0.1:%d\nrtp_ports %d-%d\nctrl_tcp_listen 127.0.0.1:%d\n", sip, media, media+6, control)
-	fmt.Fprintf(&c, "call_max_calls 4\naudio_source aufile,%s\naudio_player aubridge,player\naudio_alert aubridge,alert\nsnd_path %s\n", o.Play, b.Dir)
+	fmt.Fprintf(&c, "net_interface 127.0.0.1\ncall_max_calls 4\naudio_source aufile,%s\naudio_player aubridge,player\naudio_alert aubridge,alert\nsnd_path %s\n", o.Play, b.Dir)
 	fmt.Fprintf(&c, "ausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\nauplay_channels 1\nausrc_format s16\nauplay_format s16\nringback_disabled yes\n")
 	if o.CA != "" {
 		fmt.Fprintf(&c, "sip_cafile %s\n", o.CA)
@@ -164,22 +164,24 @@ func (b *Baresip) Next(t testing.TB, kind string) BaresipEvent {
 	return e
 }
 
-// errNoDump says that baresip has written no file of a direction.
+// errNoDump says that baresip has written no file of what it heard.
 var errNoDump = errors.New("baresip has recorded nothing")
 
-// Heard ends baresip and returns what it heard in its n-th call (0 is the first).
-func (b *Baresip) Heard(t testing.TB) *Audio { return b.dump(t, "dec") }
-
-func (b *Baresip) dump(t testing.TB, direction string) *Audio {
+// Heard ends baresip and returns everything that it heard.
+func (b *Baresip) Heard(t testing.TB) *Audio {
 	t.Helper()
 	b.Do(t, "quit", "")
 	if !b.Exited(10 * time.Second) {
 		t.Fatal("baresip does not quit")
 	}
-	files, err := filepath.Glob(filepath.Join(b.Dir, "dump-*-"+direction+".wav"))
+	files, err := filepath.Glob(filepath.Join(b.Dir, "dump-*-dec.wav"))
 	if err != nil || len(files) == 0 {
 		entries, _ := os.ReadDir(b.Dir)
 		t.Fatal(errors.Join(errNoDump, err), entries)
 	}
-	return Hear(t, files[len(files)-1])
+	all := Hear(t, files[0]) // a hold begins a new file
+	for _, f := range files[1:] {
+		all.Channels[0] = append(all.Channels[0], Hear(t, f).Channels[0]...)
+	}
+	return all
 }
