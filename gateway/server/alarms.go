@@ -2,9 +2,7 @@ package server
 
 import (
 	"maps"
-	"net/http"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/cordboard/cordboard/gateway/trunk"
@@ -51,14 +49,4 @@ func (s *Server) trunkState(st trunk.Status) {
 // unsealTrunk opens a trunk's password.
 func (s *Server) unsealTrunk(sealed []byte) ([]byte, error) {
 	return s.auth.Sealer().Unseal("trunk", sealed)
-}
-
-// originAllowed lets pages of this gateway connect, and clients that are no
-// page. Others are refused: a foreign page must not use a user's network.
-func (s *Server) originAllowed(origin string, r *http.Request) bool {
-	if origin == "" {
-		return true
-	}
-	_, host, ok := strings.Cut(origin, "://")
-	return ok && strings.EqualFold(host, r.Host)
 }
