@@ -28,6 +28,9 @@ func openTest(tb testing.TB, o Options) *Stream {
 	if o.Dir == "" && o.URL == "" {
 		o.Dir = tb.TempDir()
 	}
+	if o.Deadline == 0 {
+		o.Deadline = time.Minute // what is in the stream after Append must not depend on how busy the machine is
+	}
 	s, err := Open(tb.Context(), o)
 	if err != nil {
 		tb.Fatal(err)
