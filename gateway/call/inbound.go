@@ -7,6 +7,7 @@ import (
 
 	"github.com/cordboard/cordboard/gateway/event"
 	"github.com/cordboard/cordboard/gateway/media"
+	"github.com/cordboard/cordboard/gateway/media/sdp"
 	"github.com/cordboard/cordboard/gateway/sip"
 )
 
@@ -135,6 +136,8 @@ func SIPStatus(err error) (code int, reason string) {
 	switch {
 	case errors.Is(err, ErrNoCodec):
 		return 488, "Not Acceptable Here"
+	case errors.Is(err, sdp.ErrSyntax), errors.Is(err, sdp.ErrTooLarge), errors.Is(err, sdp.ErrCrypto):
+		return 400, "Bad Session Description"
 	case errors.Is(err, ErrUnreachable):
 		return 480, "Temporarily Unavailable"
 	case errors.Is(err, ErrBusy):

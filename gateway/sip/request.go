@@ -129,12 +129,16 @@ func reasonOf(code int) string {
 		return "Not Found"
 	case 405:
 		return "Method Not Allowed"
+	case 406:
+		return "Not Acceptable"
 	case 407:
 		return "Proxy Authentication Required"
 	case 408:
 		return "Request Timeout"
 	case 415:
 		return "Unsupported Media Type"
+	case 416:
+		return "Unsupported URI Scheme"
 	case 420:
 		return "Bad Extension"
 	case 422:
@@ -143,6 +147,10 @@ func reasonOf(code int) string {
 		return "Temporarily Unavailable"
 	case 481:
 		return "Call/Transaction Does Not Exist"
+	case 482:
+		return "Loop Detected"
+	case 483:
+		return "Too Many Hops"
 	case 486:
 		return "Busy Here"
 	case 487:
