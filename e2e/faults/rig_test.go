@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -216,3 +218,24 @@ func long() bool { return os.Getenv("CORDBOARD_LONG") == "1" }
 type apiEvent = api.Event
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// run runs a command of the gateway's program.
+func (r *rig) run(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(harness.Program(t, "gateway"), args...).Output()
+	if err != nil {
+		t.Fatalf("gateway %v: %v", args, err)
+	}
+	return string(out)
+}
+
+// tryApply applies a state that may be wrong.
+func (r *rig) tryApply(t *testing.T, state string) (string, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "state.yaml")
+	if err := os.WriteFile(file, []byte(state), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(harness.Program(t, "gateway"), "apply", "--config", r.Config, "-f", file).CombinedOutput()
+	return string(out), err
+}
