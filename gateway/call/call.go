@@ -29,6 +29,9 @@ type Info struct {
 	Campaign  string
 	// Agent dialled an outbound or internal call; empty for inbound ones.
 	Agent string
+	// Urgent calls are admitted whatever the load and while draining
+	// (emergency numbers).
+	Urgent bool
 	// Record says whether the call is recorded from its connection on.
 	Record bool
 	// MusicOnHold names what the customer hears on hold; empty = the built-in.
@@ -51,9 +54,15 @@ type Call struct {
 	customer  *leg
 	rings     map[string]*ring // by agent
 	agent     *leg             // who is joined with the customer
+	legs      map[string]*leg  // all that are not given back
 	keep      *keep            // a lost agent's place
 	held      bool
+	late      bool // the owner took the present agent's offer back as they answered
+	dropping  bool // the last prompt is played
+	begun     bool // CallStarted was written, or should have been
 	over      bool
+	told      bool // the owner knows that the call is over
+	closed    bool // CallEnded was written
 	rec       *recording
 	timers    timers
 	pairs     int // CDRs written
@@ -81,6 +90,7 @@ func (s *Switch) newCall(info Info, owner Owner) (*Call, error) {
 		done:    make(chan struct{}),
 		started: s.o.Now(),
 		rings:   map[string]*ring{},
+		legs:    map[string]*leg{},
 	}
 	if err := s.admit(c); err != nil {
 		return nil, err
@@ -94,20 +104,41 @@ func (c *Call) run() {
 	defer c.sw.forget(c)
 	defer close(c.done)
 	for !c.over {
-		c.step(<-c.mailbox)
+		if !c.step(<-c.mailbox) {
+			c.step(func() { c.finish(event.BySystem, "internal error", internalError()) })
+			c.over = true
+		}
 	}
+	c.sweep()
 }
 
-// step runs one piece of work; a panic in it ends this call alone.
-func (c *Call) step(fn func()) {
+func internalError() sip.Cause { return sip.Cause{Code: 500, Text: "internal error"} }
+
+// step runs one piece of work; it reports false after a panic, which ends this
+// call alone.
+func (c *Call) step(fn func()) (ok bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.log.Error("call panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			c.finish(event.BySystem, "internal error", sip.Cause{Code: 500, Text: "internal error"})
-			c.over = true
 		}
 	}()
 	fn()
+	return true
+}
+
+// sweep gives back what the end of the call has left: nothing, unless that
+// panicked.
+func (c *Call) sweep() {
+	c.timers.stopAll()
+	for _, l := range c.legs {
+		c.log.Error("leg was left", "leg_id", l.id)
+		if !c.step(func() { c.endLeg(l, internalError()) }) {
+			c.step(func() { l.port.Close() })
+		}
+	}
+	c.step(func() { c.stopRecording() })
+	c.step(func() { c.tellOwner(event.BySystem, "internal error") })
+	c.step(func() { c.writeEnd(event.BySystem, "internal error") })
 }
 
 // post hands fn to the call's goroutine. It is dropped only when the call is over.
@@ -164,8 +195,12 @@ func (c *Call) newLeg(s side, port *media.Port, far party) (*leg, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a leg id: %w", err)
 	}
+	if t, ok := c.sw.o.Endpoint(far.agent); ok && far.agent != "" {
+		far.endpoint = t.SIPUser
+	}
 	l := &leg{id: id.String(), side: s, port: port, far: far}
 	l.times.started = c.now()
+	c.legs[l.id] = l
 	return l, nil
 }
 
@@ -179,7 +214,7 @@ func (c *Call) finish(by event.By, why string, cause sip.Cause) {
 	c.timers.stopAll()
 	c.disconnect(by, cause)
 	for _, g := range c.rings {
-		c.endRing(g, RingResult{Outcome: OutcomeCancelled, Cause: cancelCause(false)})
+		c.endRing(g, by, RingResult{Outcome: OutcomeCancelled, Cause: cancelCause(false)})
 	}
 	c.keep = nil
 	c.finishOut(by, cause)
@@ -189,15 +224,31 @@ func (c *Call) finish(by event.By, why string, cause sip.Cause) {
 	}
 	if c.customer != nil {
 		if c.pairs == 0 {
-			c.customer.set(StateEnded, c.now())
+			c.customer.because(cause)
 			c.cdr(c.customer, nil, by)
 		}
 		c.endLeg(c.customer, cause)
 	}
 	c.stopRecording()
-	if c.owner != nil {
-		c.owner.Gone(c.ID, by, why)
+	c.tellOwner(by, why)
+	c.writeEnd(by, why)
+}
+
+// tellOwner says once that the call is over.
+func (c *Call) tellOwner(by event.By, why string) {
+	if c.told || c.owner == nil {
+		return
 	}
+	c.told = true
+	c.owner.Gone(c.ID, by, why)
+}
+
+// writeEnd writes the last facts, once, of a call that has begun.
+func (c *Call) writeEnd(by event.By, why string) {
+	if c.closed || !c.begun {
+		return
+	}
+	c.closed = true
 	facts := make([]event.Payload, 0, 2)
 	if c.Direction == event.Outbound {
 		facts = append(facts, c.outCall())
@@ -213,10 +264,10 @@ func (c *Call) finish(by event.By, why string, cause sip.Cause) {
 // endLeg ends one leg: its dialog, its media, its trunk channel; and writes
 // what its media was like. It does nothing for a leg that has ended.
 func (c *Call) endLeg(l *leg, cause sip.Cause) {
-	ended := l.state == StateEnded && l.port == nil
-	if ended {
+	if l.gone {
 		return
 	}
+	l.gone = true
 	l.set(StateEnded, c.now())
 	l.because(cause)
 	if l.dialog != nil {
@@ -228,17 +279,9 @@ func (c *Call) endLeg(l *leg, cause sip.Cause) {
 		l.release()
 		l.release = nil
 	}
-	c.closeMedia(l)
-}
-
-// closeMedia closes a leg's port once and writes its quality.
-func (c *Call) closeMedia(l *leg) {
-	if l.port == nil {
-		return
-	}
 	codec := l.port.Codec()
 	q := l.port.Close()
-	l.port = nil
+	delete(c.legs, l.id)
 	if l.times.answered.IsZero() || codec == "" {
 		return
 	}

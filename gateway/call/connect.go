@@ -9,19 +9,20 @@ import (
 	"github.com/cordboard/cordboard/gateway/sip"
 )
 
-// defaultMusic is the built-in music on hold; comfort is what a customer hears
-// while a lost agent is waited for.
-const (
-	defaultMusic = "music/default"
-	comfort      = "comfort"
-)
+// defaultMusic is the built-in music on hold.
+const defaultMusic = "music/default"
 
 // agentAnswered joins the first phone that answered with the customer; all
 // other ringing stops.
 func (c *Call) agentAnswered(g *ring, l *leg) {
 	agent := g.req.Target.Agent
-	if c.agent != nil || c.customer == nil || c.customer.port == nil {
-		c.hangupRinging(g, l, cancelCause(true))
+	if c.agent != nil || c.dropping || !c.customer.live() {
+		c.ringingLegEnded(g, l, cancelCause(true))
+		return
+	}
+	if err := c.answerCustomer(); err != nil {
+		c.log.Debug("answer the customer with the agent", "err", err)
+		c.ringingLegEnded(g, l, cancelCause(false))
 		return
 	}
 	delete(c.rings, agent)
@@ -29,14 +30,13 @@ func (c *Call) agentAnswered(g *ring, l *leg) {
 	l.set(StateAnswered, c.now())
 	for _, other := range g.legs {
 		if other != l {
-			other.set(StateEnded, c.now())
 			c.endLeg(other, cancelCause(true))
 		}
 	}
 	c.join(l)
 	c.ringDone(g, RingResult{Outcome: OutcomeAnswered, LegID: l.id, Channel: l.far.channel, Cause: sip.Cause{Code: 200}})
 	for _, other := range c.rings {
-		c.endRing(other, RingResult{Outcome: OutcomeCancelled, Cause: cancelCause(true)})
+		c.endRing(other, event.BySystem, RingResult{Outcome: OutcomeCancelled, Cause: cancelCause(true)})
 	}
 	if g.back {
 		c.agentReturned()
@@ -48,15 +48,23 @@ func (c *Call) agentAnswered(g *ring, l *leg) {
 func (c *Call) join(l *leg) {
 	c.agent = l
 	c.lastAgent = l.far.agent
-	c.held = false
-	c.customer.port.Stop()
-	if err := media.Join(c.customer.port, l.port); err != nil {
-		c.log.Error("join", "leg_id", l.id, "err", err)
-	}
+	c.held, c.late = false, false
+	c.bridge(l)
 	c.connected = c.now()
 	c.startRecording()
 	c.rec.agent(l.port)
-	c.journal(event.CallAnswered{CallID: c.ID, LegID: l.id, Agent: l.far.agent})
+	c.journal(event.CallAnswered{CallID: c.ID, LegID: later(c.customer, l).id, Agent: l.far.agent})
+	if l.port.Held() { // by a re-INVITE before there was anybody to hold
+		c.holdChanged(l, true)
+	}
+}
+
+// bridge lets customer and agent hear each other and nothing else.
+func (c *Call) bridge(l *leg) {
+	c.customer.sound++
+	if err := media.Join(c.customer.port, l.port); err != nil {
+		c.log.Error("join", "leg_id", l.id, "err", err)
+	}
 }
 
 // disconnect undoes the join, adds up the talk time and writes the CDR of the
@@ -68,20 +76,28 @@ func (c *Call) disconnect(by event.By, cause sip.Cause) {
 	c.talked += c.now().Sub(c.connected)
 	c.connected = time.Time{}
 	c.rec.agent(nil)
-	if c.agent != nil {
-		if c.agent.port != nil {
-			c.agent.port.Leave()
-		}
-		c.agent.set(StateEnded, c.now())
-		c.agent.because(cause)
-		c.cdr(c.customer, c.agent, by)
+	if c.agent == nil {
+		return
 	}
+	c.agent.port.Leave()
+	c.agent.set(StateEnded, c.now())
+	c.agent.because(cause)
+	near, far := c.pair(c.agent)
+	c.cdr(near, far, by)
+}
+
+// takeOff ends the joined agent's leg; the customer stays.
+func (c *Call) takeOff(by event.By, cause sip.Cause) {
+	l := c.agent
+	c.disconnect(by, cause)
+	c.agent, c.held, c.late = nil, false, false
+	c.endLeg(l, cause)
 }
 
 // holdChanged follows a re-INVITE of the agent's phone: the customer hears
 // music, and the agent's microphone is neither sent nor recorded.
 func (c *Call) holdChanged(l *leg, held bool) {
-	if c.over || l != c.agent || held == c.held {
+	if c.over || c.dropping || l != c.agent || held == c.held {
 		return
 	}
 	c.held = held
@@ -89,34 +105,32 @@ func (c *Call) holdChanged(l *leg, held bool) {
 		CallID: c.ID, Campaign: c.Campaign, Agent: l.far.agent,
 		Channel: l.far.channel, From: c.From, FromName: c.FromName,
 	}
+	l.port.Mute(held)
 	if held {
-		l.port.Mute(true)
 		c.playMusic()
 		c.journal(fact)
 		return
 	}
-	c.customer.port.Stop()
-	l.port.Mute(false)
-	if err := media.Join(c.customer.port, l.port); err != nil {
-		c.log.Error("join after hold", "leg_id", l.id, "err", err)
-	}
+	c.bridge(l)
 	c.journal(event.CallUnheld(fact))
 }
 
 // playMusic gives the customer music on hold until something else is played
 // or joined.
-func (c *Call) playMusic() {
-	name := c.MusicOnHold
-	if name == "" {
-		name = defaultMusic
+func (c *Call) playMusic() { c.play(c.customer, c.music(), true, nil) }
+
+func (c *Call) music() string {
+	if c.MusicOnHold == "" {
+		return defaultMusic
 	}
-	c.play(c.customer, name, true, nil)
+	return c.MusicOnHold
 }
 
 // play lets a leg hear a sound. A sound that cannot be had is logged, and done
-// is still called, so that nobody waits for it.
+// is still called, so that nobody waits for it. done is not called when
+// something else is played or joined before the sound has ended.
 func (c *Call) play(l *leg, name string, loop bool, done func()) {
-	if l == nil || l.port == nil {
+	if !l.live() {
 		return
 	}
 	src, err := c.sw.o.Sounds.Source(name)
@@ -131,33 +145,34 @@ func (c *Call) play(l *leg, name string, loop bool, done func()) {
 		}
 		return
 	}
+	l.sound++
+	sound := l.sound
 	l.port.Play(src, media.PlayOptions{Loop: loop, Done: func(err error) {
-		if done != nil && err == nil {
-			c.post(done)
+		if done == nil || err != nil {
+			return
 		}
+		c.post(func() {
+			if !c.over && l.sound == sound {
+				done()
+			}
+		})
 	}})
 }
 
-// digit handles a key press on a leg. Digits of either side reach the other
-// through the media; those that came as SIP INFO are sent on here.
-func (c *Call) digit(l *leg, digit byte, d time.Duration) {
-	if c.over || d < 0 {
-		return
-	}
-	c.log.Debug("digit", "leg_id", l.id)
-	_ = digit
-}
-
-// relayDigit sends a digit that came by SIP INFO to the other side.
+// relayDigit sends a digit that came by SIP INFO to the other side. Those that
+// come with the media go their way with it.
 func (c *Call) relayDigit(l *leg, digit byte, d time.Duration) {
-	if c.over || c.agent == nil || c.held {
-		return
-	}
-	to := c.agent
-	if l == c.agent {
+	var to *leg
+	switch {
+	case c.over || c.held:
+	case l == c.agent:
 		to = c.customer
+	case l == c.customer:
+		to = c.agent
+	case c.out != nil && l == c.out.caller: // an announcement before the answer may ask for digits
+		to = c.out.early
 	}
-	if to.port == nil {
+	if !to.live() {
 		return
 	}
 	if err := to.port.SendDTMF(string(digit), d); err != nil {
@@ -178,13 +193,33 @@ func (s *Switch) Drop(callID, prompt, why string) {
 const promptLimit = time.Minute
 
 func (c *Call) drop(prompt, why string) {
+	if c.over || c.dropping {
+		return
+	}
+	c.dropping = true
+	c.stopWaiting()
 	end := func() { c.finish(event.BySystem, why, sip.Cause{Code: 200, Q850: 16, Text: why}) }
-	if prompt == "" || c.customer == nil || c.customer.port == nil {
+	if prompt == "" || !c.customer.live() || c.answerCustomer() != nil {
 		end()
 		return
 	}
+	name := c.sw.o.Prompt(prompt, c.Campaign)
+	if c.agent.live() {
+		c.play(c.agent, name, false, nil)
+	}
 	c.after(promptLimit, end)
-	c.play(c.customer, prompt, false, end)
+	c.play(c.customer, name, false, end)
+}
+
+// stopWaiting gives up on every agent who is rung or waited for.
+func (c *Call) stopWaiting() {
+	if c.keep != nil {
+		c.keep.stop()
+		c.keep = nil
+	}
+	for _, g := range c.rings {
+		c.endRing(g, event.BySystem, RingResult{Outcome: OutcomeCancelled, Cause: cancelCause(false)})
+	}
 }
 
 // Hangup ends a call at an agent's or a supervisor's wish.

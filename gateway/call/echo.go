@@ -22,9 +22,7 @@ func (s *Switch) Echo(d *sip.Dialog, info Info, caller Target, owner Owner) erro
 	return c.do(s.ctx, func() error {
 		c.echo = true
 		err := c.beginEcho(d, caller)
-		if err != nil {
-			c.over = true
-		}
+		c.over = c.over || err != nil
 		return err
 	})
 }

@@ -1,7 +1,6 @@
 package call
 
 import (
-	"errors"
 	"sync"
 	"time"
 
@@ -29,13 +28,11 @@ func (e dialogEvents) Answered(sdp []byte) {
 	e.call.post(func() { e.call.answered(e.leg, sdp) })
 }
 
-// Offer implements sip.Events: a re-INVITE is answered by the leg's own media;
-// the other side is never asked, because both legs end here.
+// Offer implements sip.Events: a re-INVITE is answered by the leg's own media,
+// on the dialog's goroutine; the other side is never asked, because both legs
+// end here.
 func (e dialogEvents) Offer(sdp []byte) (answer []byte, code int) {
 	port := e.leg.port
-	if port == nil {
-		return nil, 481
-	}
 	var err error
 	if len(sdp) == 0 {
 		answer, err = port.Offer(e.call.sw.ctx)
@@ -44,13 +41,18 @@ func (e dialogEvents) Offer(sdp []byte) (answer []byte, code int) {
 	}
 	if err != nil {
 		e.call.log.Warn("re-invite refused", "leg_id", e.leg.id, "err", err)
-		if errors.Is(err, media.ErrNoCommonCodec) || errors.Is(err, media.ErrNotEncrypted) {
-			return nil, 488
-		}
-		return nil, 400
+		code, _ := SIPStatus(mediaError(err))
+		return nil, code
+	}
+	if len(sdp) == 0 {
+		e.call.post(func() { e.leg.offered = true })
+		return answer, 200
 	}
 	held := port.Held()
-	e.call.post(func() { e.call.holdChanged(e.leg, held) })
+	e.call.post(func() {
+		e.leg.offered = false
+		e.call.holdChanged(e.leg, held)
+	})
 	return answer, 200
 }
 
@@ -73,8 +75,11 @@ func (e dialogEvents) Ended(cause sip.Cause) {
 }
 
 // portEvents posts what happens on a leg's media to its call. The port exists
-// before its leg, so events wait until bind.
+// before the leg, so events wait until they belong to somebody. Digits need
+// nothing here: they reach the other side with the media.
 type portEvents struct {
+	media.NoPortEvents
+
 	mu      sync.Mutex
 	call    *Call
 	leg     *leg
@@ -91,7 +96,7 @@ func (e *portEvents) bind(c *Call, l *leg) {
 	e.pending = nil
 	e.mu.Unlock()
 	for _, fn := range pending {
-		c.post(func() { fn(c, l) })
+		fn(c, l) // bind runs on the call's goroutine
 	}
 }
 
@@ -109,11 +114,6 @@ func (e *portEvents) post(fn func(*Call, *leg)) {
 	c.post(func() { fn(c, l) })
 }
 
-// DTMF implements media.PortEvents.
-func (e *portEvents) DTMF(digit byte, d time.Duration) {
-	e.post(func(c *Call, l *leg) { c.digit(l, digit, d) })
-}
-
 // Connected implements media.PortEvents.
 func (e *portEvents) Connected() { e.post((*Call).mediaConnected) }
 
@@ -127,11 +127,7 @@ func (e *portEvents) Back() { e.post((*Call).mediaBack) }
 func (e *portEvents) Failed(err error) {
 	e.post(func(c *Call, l *leg) {
 		c.log.Warn("media failed", "leg_id", l.id, "err", err)
-		if g := c.ringOf(l); g != nil {
-			c.hangupRinging(g, l, sip.Cause{Code: 488, Text: "media failed"})
-			return
-		}
-		c.mediaGone(l)
+		c.legFailed(l, sip.Cause{Code: 488, Text: "media failed", Err: err})
 	})
 }
 
@@ -146,18 +142,17 @@ func (c *Call) ringOf(l *leg) *ring {
 
 // progress handles a provisional response of a leg that we invited.
 func (c *Call) progress(l *leg, code int, sdp []byte) {
-	if c.over || l.state == StateEnded || l.port == nil {
+	if c.over || l.gone || l.state == StateEnded {
 		return
 	}
-	if len(sdp) > 0 && !l.answerSDP {
+	if len(sdp) > 0 {
 		// Early media, and with it an early start of ICE and DTLS.
-		if err := l.port.Answered(sdp); err != nil {
+		if err := l.agree(sdp); err != nil {
 			c.log.Warn("early answer ignored", "leg_id", l.id, "err", err)
-		} else {
-			l.answerSDP = true
 		}
 	}
-	if code >= 180 && l.set(StateRinging, c.now()) {
+	tried := c.out == nil || l != c.out.caller
+	if code >= 180 && l.set(StateRinging, c.now()) && tried {
 		c.journal(event.CallLegRinging{CallID: c.ID, LegID: l.id, Agent: l.far.agent})
 	}
 	if c.out != nil {
@@ -168,21 +163,28 @@ func (c *Call) progress(l *leg, code int, sdp []byte) {
 // answered handles the 2xx of a leg that we invited, or the ACK of one that
 // we answered.
 func (c *Call) answered(l *leg, sdp []byte) {
-	if c.over || l.state == StateEnded || l.port == nil {
+	if c.over || l.gone || l.state == StateEnded {
 		return
 	}
-	if len(sdp) > 0 && !l.answerSDP {
+	if l.offered { // the ACK of a re-INVITE without an offer
+		l.offered = false
 		if err := l.port.Answered(sdp); err != nil {
-			c.log.Warn("answer does not fit the offer", "leg_id", l.id, "err", err)
-			cause := sip.Cause{Code: 488, Text: "answer does not fit the offer"}
-			if g := c.ringOf(l); g != nil {
-				c.hangupRinging(g, l, cause)
-				return
-			}
-			c.legFailed(l, cause)
+			c.log.Warn("answer to a re-invite does not fit", "leg_id", l.id, "err", err)
 			return
 		}
-		l.answerSDP = true
+		c.holdChanged(l, l.port.Held())
+		return
+	}
+	if len(sdp) > 0 {
+		if err := l.agree(sdp); err != nil {
+			c.log.Warn("answer does not fit the offer", "leg_id", l.id, "err", err)
+			c.legFailed(l, sip.Cause{Code: 488, Text: "answer does not fit the offer", Err: err})
+			return
+		}
+	}
+	if !l.agreed {
+		c.legFailed(l, sip.Cause{Code: 488, Text: "no answer to the offer"})
+		return
 	}
 	switch g := c.ringOf(l); {
 	case g != nil:
@@ -192,14 +194,9 @@ func (c *Call) answered(l *leg, sdp []byte) {
 	}
 }
 
-// hangupRinging ends one leg of a ring for a reason of ours.
-func (c *Call) hangupRinging(g *ring, l *leg, cause sip.Cause) {
-	c.ringingLegEnded(g, l, cause)
-}
-
 // legEnded handles the end of a dialog.
 func (c *Call) legEnded(l *leg, cause sip.Cause) {
-	if c.over {
+	if c.over || l.gone {
 		return
 	}
 	l.because(cause)
@@ -212,17 +209,29 @@ func (c *Call) legEnded(l *leg, cause sip.Cause) {
 		c.customerEnded(cause)
 	case l == c.agent:
 		c.agentEnded(cause)
-	case c.out != nil && l == c.out.far:
+	case c.out != nil && c.out.fars[l.id] != nil:
 		c.outFarEnded(l, cause)
 	case c.out != nil && l == c.out.caller:
 		c.callerEnded(cause)
 	}
 }
 
-// legFailed ends the call because one of its two sides cannot go on.
+// legFailed ends a leg that cannot go on for a reason of ours.
 func (c *Call) legFailed(l *leg, cause sip.Cause) {
+	if c.over || l.gone {
+		return
+	}
 	l.because(cause)
-	c.finish(event.BySystem, cause.Text, cause)
+	switch {
+	case c.ringOf(l) != nil:
+		c.ringingLegEnded(c.ringOf(l), l, cause)
+	case l == c.agent:
+		c.loseAgent(cause.Text)
+	case c.out != nil && c.out.fars[l.id] != nil:
+		c.outFarEnded(l, cause)
+	default:
+		c.finish(event.BySystem, cause.Text, cause)
+	}
 }
 
 // customerEnded: the customer hung up, or their dialog broke.
@@ -234,13 +243,21 @@ func (c *Call) customerEnded(cause sip.Cause) {
 	c.finish(by, causeText(cause), sip.Cause{Code: 200, Q850: 16, Text: "the other side hung up"})
 }
 
-// agentEnded: the joined agent hung up, or is lost.
+// agentEnded: the joined agent hung up, or is lost: only a BYE of the phone is
+// the agent's wish.
 func (c *Call) agentEnded(cause sip.Cause) {
-	if !cause.Remote {
+	switch {
+	case c.dropping: // the customer still hears why
+		by := event.BySystem
+		if cause.Remote {
+			by = event.ByAgent
+		}
+		c.takeOff(by, cause)
+	case cause.Remote && cause.Kind == sip.KindNormal:
+		c.finish(event.ByAgent, causeText(cause), sip.Cause{Code: 200, Q850: 16, Text: "the other side hung up"})
+	default:
 		c.loseAgent(causeText(cause))
-		return
 	}
-	c.finish(event.ByAgent, causeText(cause), sip.Cause{Code: 200, Q850: 16, Text: "the other side hung up"})
 }
 
 func causeText(cause sip.Cause) string {
@@ -256,4 +273,23 @@ func causeText(cause sip.Cause) string {
 	default:
 		return "ended"
 	}
+}
+
+// later is which of two legs began last: the one that was tried for the other.
+func later(a, b *leg) *leg {
+	if b.times.started.Before(a.times.started) {
+		return a
+	}
+	return b
+}
+
+// laterTime is the later of two times, zero if either is.
+func laterTime(a, b time.Time) time.Time {
+	switch {
+	case a.IsZero() || b.IsZero():
+		return time.Time{}
+	case a.After(b):
+		return a
+	}
+	return b
 }

@@ -8,39 +8,46 @@ import (
 	"github.com/cordboard/cordboard/gateway/sip"
 )
 
-// cdr writes the call detail record of the customer's leg and one far leg, or
-// of the near leg alone when nobody was tried.
+// pair orders an agent's leg and the other side as a CDR does: who called first.
+func (c *Call) pair(agent *leg) (near, far *leg) {
+	if c.out != nil {
+		return agent, c.customer
+	}
+	return c.customer, agent
+}
+
+// cdr writes the call detail record of a pair of legs, or of the near leg alone
+// when nobody was tried. The pair began with the later of the two.
 func (c *Call) cdr(near, far *leg, by event.By) {
-	r := event.CallLegEnded{
-		CallID: c.ID, Direction: c.Direction, Campaign: c.Campaign,
-		Src: c.From, SrcName: c.FromName, Dst: c.To,
-		LastApp: c.lastApp(), StartedAt: c.started, EndedAt: c.now(), By: by, Trunk: c.Trunk,
+	if near == nil {
+		near, far = far, nil
 	}
-	l := near
-	if near != nil {
-		r.Channel = near.far.channel
-		r.LegID = near.id
-	}
-	if far != nil {
-		l = far
-		r.LegID, r.DstChannel, r.Agent = far.id, far.far.channel, far.far.agent
-		if c.pairs > 0 {
-			r.StartedAt = far.times.started
-		}
-	}
-	if l == nil {
+	if near == nil {
 		return
 	}
-	if c.Agent != "" {
-		r.Agent = c.Agent
+	tried := near
+	r := event.CallLegEnded{
+		CallID: c.ID, Direction: c.Direction, Campaign: c.Campaign, Agent: c.Agent,
+		Src: c.From, SrcName: c.FromName, Dst: c.To, Channel: near.far.channel,
+		LastApp: c.lastApp(), StartedAt: c.started, EndedAt: c.now(), By: by, Trunk: c.Trunk,
 	}
-	if far != nil && !far.times.answered.IsZero() {
-		at := far.times.answered
-		r.AnsweredAt = &at
+	if far != nil {
+		tried = later(near, far)
+		r.DstChannel = far.far.channel
+		if c.Agent == "" {
+			r.Agent = far.far.agent
+		}
+		if at := laterTime(near.times.answered, far.times.answered); !at.IsZero() {
+			r.AnsweredAt = &at
+		}
+		if c.pairs > 0 {
+			r.StartedAt = tried.times.started
+		}
 	}
-	r.Disposition = dispositionOf(l, far != nil)
+	r.LegID = tried.id
+	r.Disposition = dispositionOf(tried.cause, r.AnsweredAt != nil)
 	r.Recorded = c.rec != nil && r.AnsweredAt != nil
-	r.CauseCode = causeCode(l.cause)
+	r.CauseCode = causeCode(tried.cause)
 	c.pairs++
 	c.journal(r)
 }
@@ -53,13 +60,14 @@ func (c *Call) lastApp() string {
 }
 
 // dispositionOf is the telephony result as CDR_REPO names it.
-func dispositionOf(l *leg, tried bool) string {
-	switch {
-	case tried && !l.times.answered.IsZero():
+func dispositionOf(cause sip.Cause, answered bool) string {
+	if answered {
 		return "ANSWERED"
-	case l.cause.Code == 486 || l.cause.Code == 600 || l.cause.Code == 603:
+	}
+	switch cause.Code {
+	case 486, 600, 603:
 		return "BUSY"
-	case l.cause.Code == 0 || l.cause.Code == 200 || l.cause.Code == 408 || l.cause.Code == 480 || l.cause.Code == 487:
+	case 0, 200, 408, 480, 487:
 		return "NO ANSWER"
 	default:
 		return "FAILED"

@@ -30,56 +30,60 @@ func (s *Switch) Inbound(d *sip.Dialog, in Inbound, owner Owner) (*Call, error) 
 	if err != nil {
 		return nil, fmt.Errorf("make media: %w", err)
 	}
-	var sdp []byte
-	if offer := d.Offer(); len(offer) > 0 {
-		sdp, err = port.Answer(s.ctx, offer)
-	} else { // delayed offer: ours goes with the 200, theirs comes with the ACK
-		sdp, err = port.Offer(s.ctx)
-	}
+	ours, err := describe(s.ctx, port, d.Offer())
 	if err != nil {
 		port.Close()
-		if errors.Is(err, media.ErrNoCommonCodec) || errors.Is(err, media.ErrNotEncrypted) {
-			return nil, fmt.Errorf("%w: %w", ErrNoCodec, err)
-		}
-		return nil, fmt.Errorf("answer the offer: %w", err)
+		return nil, fmt.Errorf("answer the offer: %w", mediaError(err))
 	}
 	c, err := s.newCall(in.Info, owner)
 	if err != nil {
 		port.Close()
 		return nil, err
 	}
-	var began error
-	if err := c.do(s.ctx, func() error {
-		began = c.begin(d, port, ev, sdp, in)
-		return began
-	}); err != nil {
+	if err := c.do(s.ctx, func() error { return c.begin(d, port, ev, ours, in) }); err != nil {
+		port.Close() // if the call ended before it began
 		return nil, err
 	}
 	return c, nil
 }
 
+// describe makes our description for who called: the answer to their offer, or,
+// with a delayed offer, ours, which goes with the 200; theirs comes with the ACK.
+func describe(ctx context.Context, port *media.Port, offer []byte) ([]byte, error) {
+	if len(offer) == 0 {
+		return port.Offer(ctx)
+	}
+	return port.Answer(ctx, offer)
+}
+
 // begin makes the customer's leg. Runs on the call's goroutine.
-func (c *Call) begin(d *sip.Dialog, port *media.Port, ev *portEvents, sdp []byte, in Inbound) error {
+func (c *Call) begin(d *sip.Dialog, port *media.Port, ev *portEvents, ours []byte, in Inbound) error {
 	l, err := c.newLeg(sideCustomer, port, party{number: c.From, trunk: c.Trunk})
 	if err != nil {
-		port.Close()
 		c.over = true
 		return err
 	}
 	l.far.channel = channelName(c.Trunk, l.id)
 	l.dialog = d
 	l.release = in.Release
-	l.answerSDP = len(d.Offer()) > 0
+	l.agreed = len(d.Offer()) > 0
 	c.customer = l
-	c.localSDP = sdp
+	c.localSDP = ours
 	ev.bind(c, l)
 	d.Accept(dialogEvents{call: c, leg: l})
+	c.writeStart()
+	return nil
+}
+
+// writeStart writes the beginning of a call. What begun, ends with CallEnded.
+func (c *Call) writeStart() {
+	c.begun = true
 	c.journal(event.CallStarted{
 		CallID: c.ID, Direction: c.Direction, From: c.From, FromName: c.FromName,
-		To: c.To, Trunk: c.Trunk, Campaign: c.Campaign,
+		To: c.To, Trunk: c.Trunk, Campaign: c.Campaign, Agent: c.Agent,
 	})
-	c.log.Info("call started", "trunk", c.Trunk, "campaign", c.Campaign, "from", Number(c.From))
-	return nil
+	c.log.Info("call started", "direction", string(c.Direction), "trunk", c.Trunk, "campaign", c.Campaign,
+		"agent_id", c.Agent, "from", Number(c.From), "to", Number(c.To))
 }
 
 // Answer answers the customer and lets them hear the sounds in turn, the last
@@ -100,7 +104,7 @@ func (s *Switch) Answer(ctx context.Context, callID string, sounds ...string) er
 
 func (c *Call) answerCustomer() error {
 	l := c.customer
-	if c.over || l == nil || l.dialog == nil {
+	if c.over || !l.live() || l.dialog == nil {
 		return ErrEnded
 	}
 	if l.state == StateAnswered {
@@ -116,7 +120,7 @@ func (c *Call) answerCustomer() error {
 // playInTurn plays sounds one after another; the last one loops. It stops as
 // soon as an agent is joined, because joining interrupts what is played.
 func (c *Call) playInTurn(sounds []string) {
-	if c.over || c.agent != nil {
+	if c.over || c.agent != nil || c.dropping {
 		return
 	}
 	switch len(sounds) {
@@ -130,13 +134,27 @@ func (c *Call) playInTurn(sounds []string) {
 	}
 }
 
+// mediaError turns an error of media into one of this package's.
+func mediaError(err error) error {
+	switch {
+	case errors.Is(err, media.ErrNoCommonCodec), errors.Is(err, media.ErrNotEncrypted),
+		errors.Is(err, media.ErrDescription):
+		return fmt.Errorf("%w: %w", ErrNoCodec, err)
+	case errors.Is(err, sdp.ErrSyntax), errors.Is(err, sdp.ErrTooLarge), errors.Is(err, sdp.ErrCrypto):
+		return fmt.Errorf("%w: %w", ErrOffer, err)
+	case errors.Is(err, media.ErrClosed):
+		return fmt.Errorf("%w: %w", ErrEnded, err)
+	}
+	return err
+}
+
 // SIPStatus is the final response that tells a caller about err: the one place
 // where this package's errors become SIP.
 func SIPStatus(err error) (code int, reason string) {
 	switch {
 	case errors.Is(err, ErrNoCodec):
 		return 488, "Not Acceptable Here"
-	case errors.Is(err, sdp.ErrSyntax), errors.Is(err, sdp.ErrTooLarge), errors.Is(err, sdp.ErrCrypto):
+	case errors.Is(err, ErrOffer):
 		return 400, "Bad Session Description"
 	case errors.Is(err, ErrUnreachable):
 		return 480, "Temporarily Unavailable"
@@ -160,7 +178,7 @@ func (s *Switch) Reject(callID string, code int, reason string, h ...sip.Header)
 		return
 	}
 	c.post(func() {
-		if l := c.customer; l != nil && l.dialog != nil && l.state != StateAnswered {
+		if l := c.customer; l.live() && l.dialog != nil && l.state != StateAnswered {
 			if err := l.dialog.Reject(code, reason, h...); err != nil {
 				c.log.Debug("refuse the customer", "err", err)
 			}

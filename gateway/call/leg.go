@@ -1,6 +1,8 @@
 package call
 
 import (
+	"bytes"
+	"fmt"
 	"time"
 
 	"github.com/cordboard/cordboard/gateway/media"
@@ -63,7 +65,8 @@ func (s side) String() string {
 }
 
 // leg is one party's side of a call: a dialog and its media. Only the call's
-// goroutine reads or writes it, but for id, side and port, which never change.
+// goroutine reads or writes it, but for id, side, port and far, which never
+// change once others know the leg.
 type leg struct {
 	id   string
 	side side
@@ -72,11 +75,17 @@ type leg struct {
 	state  State
 	dialog *sip.Dialog
 	far    party
-	// answerSDP is true once the far side's answer to our offer is in force;
-	// it may come with a provisional response.
-	answerSDP bool
+	// agreed is true once an offer was answered, either way; an answer may come
+	// with a provisional response.
+	agreed bool
+	answer []byte // the far side's, in force
+	// offered says that an offer of ours awaits its answer in the ACK of a
+	// re-INVITE.
+	offered   bool
 	mediaLost bool
 	flowGone  bool
+	gone      bool   // dialog, media and channel are given back
+	sound     uint64 // counts what was played or joined
 
 	times   legTimes
 	cause   sip.Cause
@@ -94,10 +103,29 @@ type party struct {
 	// contact and instance (empty if unknown) tell one phone of a user from another.
 	contact  sip.URI
 	instance string
+	// endpoint is the digest user of the phone that the agent was signed in with
+	// when the leg began; their call follows them to another.
+	endpoint string
 }
 
 type legTimes struct {
 	started, ringing, answered, ended time.Time
+}
+
+// live reports whether the leg is there and still has its media.
+func (l *leg) live() bool { return l != nil && !l.gone }
+
+// agree puts the far side's answer to our offer into force; the same one again
+// changes nothing.
+func (l *leg) agree(sdp []byte) error {
+	if l.agreed && bytes.Equal(sdp, l.answer) {
+		return nil
+	}
+	if err := l.port.Answered(sdp); err != nil {
+		return fmt.Errorf("answer of leg %s: %w", l.id, err)
+	}
+	l.agreed, l.answer = true, bytes.Clone(sdp)
+	return nil
 }
 
 // set moves the leg to a state and notes the time; a move that cannot be is

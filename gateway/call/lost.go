@@ -16,6 +16,14 @@ const silentFor = 10 * time.Second
 // ringBackFor is how long a returning phone is rung; it answers by itself.
 const ringBackFor = 10 * time.Second
 
+// heldGoneFor is how long a phone on hold may be without its connection and
+// without sending anything.
+const heldGoneFor = 20 * time.Second
+
+// comfort names the prompt that a customer hears, before music, while a lost
+// agent is waited for.
+const comfort = "agent-away"
+
 // keep is the place of a lost agent: the customer hears comfort audio while it
 // is open (contract: agent lost in a call).
 type keep struct {
@@ -62,21 +70,43 @@ func (c *Call) flowGone(f sip.Flow) {
 	if c.over {
 		return
 	}
+	gone := sip.Cause{Code: 480, Text: "phone is gone"}
 	for _, g := range c.rings {
 		for _, l := range g.legs {
 			if l.dialog != nil && l.dialog.Flow() == f {
-				c.ringingLegEnded(g, l, sip.Cause{Code: 480, Text: "phone is gone"})
+				c.ringingLegEnded(g, l, gone)
 			}
 		}
 	}
+	if c.out != nil {
+		c.outFlowGone(f, gone)
+	}
 	l := c.agent
-	if l == nil || l.dialog == nil || l.dialog.Flow() != f {
+	if c.over || l == nil || l.dialog == nil || l.dialog.Flow() != f {
 		return
 	}
 	l.flowGone = true
 	if l.mediaLost {
 		c.loseAgent("phone is gone")
+		return
 	}
+	c.watchHeld(l)
+}
+
+// watchHeld looks after a phone whose connection went while it holds the call:
+// no media is expected of it then, so its loss would not show.
+func (c *Call) watchHeld(l *leg) {
+	packets := l.port.Quality().Received.Packets
+	c.after(heldGoneFor, func() {
+		if l != c.agent || !l.flowGone || !c.held {
+			return
+		}
+		if l.port.Quality().Received.Packets != packets {
+			c.watchHeld(l)
+			return
+		}
+		c.loseAgent("phone is gone")
+	})
 }
 
 // loseAgent keeps the customer while the agent is away.
@@ -85,11 +115,12 @@ func (c *Call) loseAgent(why string) {
 	if c.over || l == nil {
 		return
 	}
-	c.disconnect(event.BySystem, sip.Cause{Code: 408, Text: why})
-	c.agent = nil
-	c.endLeg(l, sip.Cause{Code: 408, Text: why})
-	c.held = false
-	c.play(c.customer, comfort, true, nil)
+	cause := sip.Cause{Code: 408, Text: why}
+	c.takeOff(event.BySystem, cause)
+	if c.dropping {
+		return
+	}
+	c.playInTurn([]string{c.sw.o.Prompt(comfort, c.Campaign), c.music()})
 	k := &keep{agent: Target{Agent: l.far.agent, Extension: l.far.number, SIPUser: l.far.sipUser}, since: c.now()}
 	k.stop = c.after(c.sw.o.ReattachFor, func() { c.giveUp(k) })
 	c.keep = k
@@ -134,7 +165,7 @@ func (c *Call) giveUp(k *keep) {
 	}
 	c.keep = nil
 	if g, ok := c.rings[k.agent.Agent]; ok && g.back {
-		c.endRing(g, RingResult{Outcome: OutcomeCancelled, Cause: cancelCause(false)})
+		c.endRing(g, event.BySystem, RingResult{Outcome: OutcomeCancelled, Cause: cancelCause(false)})
 	}
 	if c.owner != nil && c.owner.AgentGone(c.ID, k.agent.Agent) {
 		c.playMusic()
@@ -152,23 +183,36 @@ func (s *Switch) Registered(b registrar.Binding) {
 }
 
 func (c *Call) registered(b registrar.Binding) {
-	if c.over {
+	if c.over || c.dropping {
 		return
 	}
-	if l := c.agent; l != nil && l.dialog != nil && l.far.sipUser == b.User && samePhone(l, b) {
+	if c.keep != nil {
+		if c.keep.agent.Extension == b.AoR {
+			c.ringBack(c.keep)
+		}
+		return
+	}
+	l := c.agent
+	if l == nil || l.dialog == nil {
+		return
+	}
+	if l.far.sipUser == b.User && samePhone(l, b) {
 		if l.dialog.Flow() != b.Flow {
 			l.dialog.UpdateFlow(b.Flow)
 		}
 		l.flowGone = false
 		return
 	}
-	if c.keep != nil && c.keep.agent.Extension == b.AoR {
-		c.ringBack(c.keep)
-		return
+	if t, ok := c.sw.o.Endpoint(l.far.agent); !ok || t.SIPUser != b.User {
+		return // another device of theirs
 	}
-	if l := c.agent; l != nil && l.far.number == b.AoR && l.flowGone {
+	switch {
+	case l.far.sipUser == b.User && l.flowGone:
 		// The old app is gone and a new one is there: do not wait for the media's timeout.
 		c.loseAgent("phone was started again")
+	case l.far.sipUser != b.User && l.far.endpoint != b.User:
+		// The newest sign-in takes over, and the call moves with it.
+		c.loseAgent("signed in elsewhere")
 	}
 }
 

@@ -2,7 +2,6 @@ package call
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -12,8 +11,8 @@ import (
 	"github.com/cordboard/cordboard/gateway/trunk"
 )
 
-// dialFor is how long a dialled party may ring.
-const dialFor = 2 * time.Minute
+// DialFor is how long a dialled party may ring.
+const DialFor = 2 * time.Minute
 
 // Outbound is a call that an agent makes: to a number through a trunk, or to
 // another extension.
@@ -35,19 +34,25 @@ type Outbound struct {
 type out struct {
 	Outbound
 
-	caller   *leg // the agent's leg before it is joined
-	far      *leg // the leg being tried
-	tries    []func() (*leg, error)
+	caller *leg // the agent's leg before it is joined
+	// fars are tried at once: one trunk, or the phones of an extension, by leg.
+	fars     map[string]*leg
+	tries    []try
 	last     sip.Cause
 	answered bool
-	early    bool // far and caller hear each other before the answer
-	sdp      []byte
-	viaPhone bool // the agent's phone sent the INVITE
-	stop     func()
+	early    *leg   // the caller hears it before the answer
+	heard    bool   // the caller's phone was told to listen before the answer
+	sdp      []byte // our description for the caller, sent with the 200
+	viaPhone bool   // the agent's phone sent the INVITE
+	stop     func() // of the timer that ends the ringing
 }
 
+// try invites the called party one way. It fails when nobody could be invited.
+type try func() ([]*leg, error)
+
 // Outbound takes the INVITE of an agent's phone and dials. On error the caller
-// rejects the dialog.
+// rejects the dialog; a call that cannot be routed further is refused by the
+// call itself, which leaves its records.
 func (s *Switch) Outbound(d *sip.Dialog, o Outbound, owner Owner) (*Call, error) {
 	c, err := s.newCall(o.Info, owner)
 	if err != nil {
@@ -55,9 +60,7 @@ func (s *Switch) Outbound(d *sip.Dialog, o Outbound, owner Owner) (*Call, error)
 	}
 	if err := c.do(s.ctx, func() error {
 		err := c.beginOut(d, o)
-		if err != nil {
-			c.over = true
-		}
+		c.over = c.over || err != nil
 		return err
 	}); err != nil {
 		return nil, err
@@ -72,31 +75,21 @@ func (c *Call) beginOut(d *sip.Dialog, o Outbound) error {
 		return err
 	}
 	c.out = &out{Outbound: o, caller: l, sdp: sdp, viaPhone: true, stop: func() {}}
-	c.started0()
-	if err := c.dial(); err != nil {
-		c.endLeg(l, sip.Cause{})
-		return err
-	}
+	c.writeStart()
+	c.dial()
 	return nil
 }
 
-// takePhone makes the leg of a phone that sent the INVITE d, with our answer to
-// its offer.
-func (c *Call) takePhone(d *sip.Dialog, caller Target) (l *leg, sdp []byte, err error) {
+// takePhone makes the leg of a phone that sent the INVITE d, with our
+// description for it.
+func (c *Call) takePhone(d *sip.Dialog, caller Target) (l *leg, ours []byte, err error) {
 	port, err := c.newAgentPort(d.Flow())
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(d.Offer()) == 0 {
+	if ours, err = describe(c.sw.ctx, port.port, d.Offer()); err != nil {
 		port.port.Close()
-		return nil, nil, fmt.Errorf("%w: the phone sent no offer", ErrNoCodec)
-	}
-	if sdp, err = port.port.Answer(c.sw.ctx, d.Offer()); err != nil {
-		port.port.Close()
-		if errors.Is(err, media.ErrNoCommonCodec) || errors.Is(err, media.ErrNotEncrypted) {
-			return nil, nil, fmt.Errorf("%w: %w", ErrNoCodec, err)
-		}
-		return nil, nil, fmt.Errorf("answer the phone's offer: %w", err)
+		return nil, nil, fmt.Errorf("answer the phone's offer: %w", mediaError(err))
 	}
 	far := party{agent: caller.Agent, sipUser: caller.SIPUser, number: caller.Extension}
 	if cs := d.Request().Contacts(); len(cs) > 0 {
@@ -112,10 +105,10 @@ func (c *Call) takePhone(d *sip.Dialog, caller Target) (l *leg, sdp []byte, err 
 		return nil, nil, err
 	}
 	l.far.channel = channelName(caller.SIPUser, l.id)
-	l.dialog, l.answerSDP = d, true
+	l.dialog, l.agreed = d, len(d.Offer()) > 0
 	port.events.bind(c, l)
 	d.Accept(dialogEvents{call: c, leg: l})
-	return l, sdp, nil
+	return l, ours, nil
 }
 
 // Originate rings the agent's own phone, which answers by itself, and then
@@ -127,9 +120,7 @@ func (s *Switch) Originate(ctx context.Context, o Outbound, owner Owner) (string
 	}
 	err = c.do(ctx, func() error {
 		err := c.beginOriginate(o)
-		if err != nil {
-			c.over = true
-		}
+		c.over = c.over || err != nil
 		return err
 	})
 	return c.ID, err
@@ -146,46 +137,46 @@ func (c *Call) beginOriginate(o Outbound) error {
 		return err
 	}
 	c.out.caller = l
-	c.started0()
-	c.out.stop = c.after(dialFor, func() {
+	c.writeStart()
+	c.out.stop = c.after(DialFor, func() {
 		c.finish(event.BySystem, "the agent's phone did not answer", sip.Cause{Code: 487, Text: "no answer"})
 	})
 	return nil
 }
 
-// started0 writes the beginning of an outgoing call.
-func (c *Call) started0() {
-	c.journal(event.CallStarted{
-		CallID: c.ID, Direction: c.Direction, From: c.From, FromName: c.FromName,
-		To: c.To, Trunk: c.Trunk, Campaign: c.Campaign, Agent: c.Agent,
-	})
-	c.log.Info("call started", "agent_id", c.Agent, "campaign", c.Campaign, "to", Number(c.To))
+// dial makes the list of ways to the called party and tries the first. A call
+// that has no way at all ends.
+func (c *Call) dial() {
+	o := c.out
+	o.tries = c.ways()
+	o.stop = c.after(DialFor, func() { c.outFailed(sip.Cause{Code: 408, Text: "no answer"}) })
+	if err := c.tryNext(); err != nil {
+		code, text := SIPStatus(err)
+		c.outFailed(sip.Cause{Code: code, Text: text, Err: err})
+	}
 }
 
-// dial makes the list of ways to the called party and tries the first.
-func (c *Call) dial() error {
+func (c *Call) ways() []try {
 	o := c.out
 	if o.Extension.Extension != "" {
-		for _, b := range c.sw.phones(o.Extension) {
-			o.tries = append(o.tries, func() (*leg, error) {
-				return c.inviteAgent(b, RingRequest{Target: o.Extension})
-			})
-		}
-		if len(o.tries) == 0 {
-			return ErrUnreachable
-		}
-	} else {
-		for _, line := range c.sw.o.Carriers.Route(o.PreferredTrunk) {
-			if o.OnlyTrunk && line.Name() != o.PreferredTrunk {
-				continue
-			}
-			o.tries = append(o.tries, func() (*leg, error) { return c.inviteTrunk(line) })
-		}
+		return []try{func() ([]*leg, error) {
+			return c.invitePhones(RingRequest{Target: o.Extension})
+		}}
 	}
-	o.stop = c.after(dialFor, func() {
-		c.outFailed(sip.Cause{Code: 408, Text: "no answer"})
-	})
-	return c.tryNext()
+	var ways []try
+	for _, line := range c.sw.o.Carriers.Route(o.PreferredTrunk) {
+		if o.OnlyTrunk && line.Name() != o.PreferredTrunk {
+			continue
+		}
+		ways = append(ways, func() ([]*leg, error) {
+			l, err := c.inviteTrunk(line)
+			if err != nil {
+				return nil, err
+			}
+			return []*leg{l}, nil
+		})
+	}
+	return ways
 }
 
 // tryNext tries the next way to the called party.
@@ -193,11 +184,14 @@ func (c *Call) tryNext() error {
 	o := c.out
 	err := ErrNoTrunk
 	for len(o.tries) > 0 {
-		try := o.tries[0]
+		next := o.tries[0]
 		o.tries = o.tries[1:]
-		var l *leg
-		if l, err = try(); err == nil {
-			o.far = l
+		var legs []*leg
+		if legs, err = next(); err == nil {
+			o.fars = make(map[string]*leg, len(legs))
+			for _, l := range legs {
+				o.fars[l.id] = l
+			}
 			return nil
 		}
 		c.log.Warn("way out failed", "err", err)
@@ -209,7 +203,7 @@ func (c *Call) tryNext() error {
 func (c *Call) inviteTrunk(line *trunk.Line) (*leg, error) {
 	release, err := line.Acquire()
 	if err != nil {
-		return nil, fmt.Errorf("trunk %s: %w", line.Name(), err)
+		return nil, fmt.Errorf("trunk %s: %w: %w", line.Name(), ErrNoTrunk, err)
 	}
 	ev := newPortEvents()
 	port, err := c.sw.o.Media.NewRTP(media.RTPOptions{Codecs: line.Codecs(), SDES: line.SRTP() == trunk.SRTPSDES, Label: c.ID}, ev)
@@ -231,47 +225,52 @@ func (c *Call) inviteTrunk(line *trunk.Line) (*leg, error) {
 		c.endLeg(l, sip.Cause{})
 		return nil, fmt.Errorf("offer to trunk %s: %w", line.Name(), err)
 	}
-	inv := line.Invite(c.out.Number(), c.out.CallerID)
-	inv.SDP = offer
+	inv := line.Invite(c.out.To, c.out.CallerID)
+	inv.SDP, inv.SessionExpires = offer, c.sw.o.SessionExpires
 	if l.dialog, err = c.sw.o.Signalling.Invite(c.sw.ctx, inv, dialogEvents{call: c, leg: l}); err != nil {
+		l.dialog = nil
 		c.endLeg(l, sip.Cause{})
-		return nil, fmt.Errorf("invite trunk %s: %w", line.Name(), err)
+		return nil, fmt.Errorf("invite trunk %s: %w: %w", line.Name(), ErrNoTrunk, err)
 	}
 	c.Trunk = line.Name()
 	return l, nil
 }
 
-// Number is what is dialled.
-func (o *out) Number() string { return o.To }
-
 // outProgress tells the agent that the called party rings.
 func (c *Call) outProgress(l *leg, code int) {
 	o := c.out
-	if l != o.far || o.caller == nil || o.caller.port == nil {
+	if o.fars[l.id] == nil || !o.caller.live() {
 		return
 	}
-	if l.answerSDP && !o.early {
-		o.early = true
+	if l.agreed && o.early == nil && len(o.fars) == 1 && (o.caller.agreed || !o.viaPhone) {
+		o.early = l
+		o.caller.sound++
 		if err := media.Join(l.port, o.caller.port); err != nil {
 			c.log.Warn("early media", "err", err)
 		}
 	}
+	rings := o.early == nil && code == 180
+	if !o.viaPhone {
+		if rings {
+			c.play(o.caller, ringback, true, nil)
+		}
+		return
+	}
+	var sdp []byte
 	switch {
-	case o.viaPhone && o.early:
-		code = 183
-		fallthrough
-	case o.viaPhone:
-		var sdp []byte
-		if o.early {
-			sdp = o.sdp
-		}
-		if err := o.caller.dialog.Provisional(code, sdp); err != nil {
-			c.log.Debug("progress to the phone", "err", err)
-		}
-	case !o.early && code == 180:
-		c.play(o.caller, "tone/ringback", true, nil)
+	case o.early != nil:
+		code, sdp, o.heard = 183, o.sdp, true
+	case rings && o.heard: // the phone listens to us since another trunk's announcement
+		c.play(o.caller, ringback, true, nil)
+		code, sdp = 183, o.sdp
+	}
+	if err := o.caller.dialog.Provisional(code, sdp); err != nil {
+		c.log.Debug("progress to the phone", "err", err)
 	}
 }
+
+// ringback is what callers hear while the called party rings.
+const ringback = "tone/ringback"
 
 // outAnswered: the called party answered, or the originating agent's own phone
 // did and dialling begins.
@@ -280,16 +279,14 @@ func (c *Call) outAnswered(l *leg) {
 	if o.answered {
 		return
 	}
-	if !o.viaPhone && l == o.caller {
-		l.set(StateAnswered, c.now())
-		o.stop()
-		if err := c.dial(); err != nil {
-			code, text := SIPStatus(err)
-			c.outFailed(sip.Cause{Code: code, Text: text})
+	if l == o.caller {
+		if !o.viaPhone && l.set(StateAnswered, c.now()) {
+			o.stop()
+			c.dial()
 		}
 		return
 	}
-	if l != o.far {
+	if o.fars[l.id] == nil {
 		return
 	}
 	if o.viaPhone {
@@ -302,6 +299,11 @@ func (c *Call) outAnswered(l *leg) {
 	o.answered = true
 	l.set(StateAnswered, c.now())
 	o.caller.set(StateAnswered, c.now())
+	delete(o.fars, l.id)
+	for _, other := range o.fars {
+		c.endLeg(other, cancelCause(true))
+	}
+	clear(o.fars)
 	c.customer = l
 	c.join(o.caller)
 	if c.owner != nil {
@@ -309,31 +311,54 @@ func (c *Call) outAnswered(l *leg) {
 	}
 }
 
-// outFarEnded: the party being tried is gone before it answered.
+// outFarEnded: a party being tried is gone before it answered.
 func (c *Call) outFarEnded(l *leg, cause sip.Cause) {
 	o := c.out
-	if o.answered || o.far != l {
+	delete(o.fars, l.id)
+	by := event.BySystem
+	if cause.Remote {
+		by = event.ByCustomer
+	}
+	l.because(cause)
+	c.cdr(o.caller, l, by)
+	c.endLeg(l, cause)
+	if o.early == l {
+		o.early = nil
+	}
+	if o.last.Code == 0 || cause.Code != 480 { // what a person did says more than a phone that is gone
+		o.last = cause
+	}
+	if len(o.fars) > 0 && cause.Code < 600 {
 		return
 	}
-	l.set(StateEnded, c.now())
-	c.cdr(o.caller, l, event.ByCustomer)
-	c.endLeg(l, cause)
-	o.far, o.last, o.early = nil, cause, false
-	if trunk.FailsOver(cause.Code) {
-		if err := c.tryNext(); err == nil {
-			return
+	for _, other := range o.fars { // the person refused, on one of their phones
+		c.endLeg(other, cancelCause(true))
+	}
+	clear(o.fars)
+	if trunk.FailsOver(cause.Code) && len(o.tries) > 0 && c.tryNext() == nil {
+		return
+	}
+	c.outFailed(o.last)
+}
+
+// outFlowGone ends the legs of a connection that is gone and whose INVITE waits
+// for an answer.
+func (c *Call) outFlowGone(f sip.Flow, cause sip.Cause) {
+	o := c.out
+	for _, l := range o.fars {
+		if !c.over && l.dialog != nil && l.dialog.Flow() == f {
+			c.outFarEnded(l, cause)
 		}
 	}
-	c.outFailed(cause)
+	if l := o.caller; !c.over && !o.viaPhone && l.live() && l.state != StateAnswered && l.dialog.Flow() == f {
+		c.callerEnded(cause)
+	}
 }
 
 // outFailed ends a call whose called party cannot be had. A phone that dialled
-// gets the final response; one that was rung hears busy and a clean end.
+// gets the final response; one that was rung gets a clean end.
 func (c *Call) outFailed(cause sip.Cause) {
-	o := c.out
-	if cause.Code != 0 {
-		o.last = cause
-	}
+	c.out.last = cause
 	if cause.Code < 300 {
 		cause.Code = 480
 	}
@@ -347,15 +372,15 @@ func (c *Call) finishOut(by event.By, cause sip.Cause) {
 		return
 	}
 	o.stop()
-	if o.far != nil && o.far != c.customer {
-		o.far.set(StateEnded, c.now())
-		o.far.because(sip.Cause{Code: 487, Text: "cancelled"})
-		c.cdr(o.caller, o.far, by)
-		c.endLeg(o.far, cause)
+	for _, l := range o.fars {
+		l.because(sip.Cause{Code: 487, Text: "cancelled"})
+		c.cdr(o.caller, l, by)
+		c.endLeg(l, cause)
 	}
+	clear(o.fars)
 	if o.caller != nil && o.caller != c.agent {
-		o.caller.set(StateEnded, c.now())
 		if c.pairs == 0 {
+			o.caller.because(cause)
 			c.cdr(o.caller, nil, by)
 		}
 		c.endLeg(o.caller, cause)

@@ -61,7 +61,6 @@ type ring struct {
 	legs    map[string]*leg
 	started time.Time
 	stop    func() // of the ring timer
-	last    sip.Cause
 	// back says that this ring brings a lost agent back, without the owner.
 	back bool
 }
@@ -83,11 +82,24 @@ func (s *Switch) StopRinging(callID, agent string, elsewhere bool) {
 	if err != nil {
 		return
 	}
-	c.post(func() {
-		if g, ok := c.rings[agent]; ok {
-			c.endRing(g, RingResult{Outcome: OutcomeCancelled, Cause: cancelCause(elsewhere)})
-		}
-	})
+	c.post(func() { c.stopRinging(agent, elsewhere) })
+}
+
+// stopRinging ends a ring. When it crosses the agent's answer the two are
+// joined already: the owner then decides by their RingResult, and if it wants
+// the agent off, it says so again.
+func (c *Call) stopRinging(agent string, elsewhere bool) {
+	g, ok := c.rings[agent]
+	switch {
+	case ok && !g.back:
+		c.endRing(g, event.BySystem, RingResult{Outcome: OutcomeCancelled, Cause: cancelCause(elsewhere)})
+	case ok, c.agent == nil, c.agent.far.agent != agent, c.out != nil, c.over:
+	case !c.late:
+		c.late = true
+	default:
+		c.takeOff(event.BySystem, sip.Cause{Code: 487, Text: "no longer offered"})
+		c.playMusic()
+	}
 }
 
 func cancelCause(elsewhere bool) sip.Cause {
@@ -99,17 +111,41 @@ func cancelCause(elsewhere bool) sip.Cause {
 
 // ring sends the INVITEs. Runs on the call's goroutine.
 func (c *Call) ring(r RingRequest, back bool) error {
-	if c.over {
+	switch {
+	case c.over, c.dropping:
 		return ErrEnded
+	case !c.customer.live():
+		return ErrState
+	case c.agent != nil, c.keep != nil && !back:
+		return ErrBusy
 	}
 	if _, ok := c.rings[r.Target.Agent]; ok {
 		return ErrBusy
 	}
+	legs, err := c.invitePhones(r)
+	if err != nil {
+		return err
+	}
+	g := &ring{req: r, legs: make(map[string]*leg, len(legs)), started: c.now(), stop: func() {}, back: back}
+	for _, l := range legs {
+		g.legs[l.id] = l
+	}
+	c.rings[r.Target.Agent] = g
+	if r.RingFor > 0 {
+		g.stop = c.after(r.RingFor, func() {
+			c.endRing(g, event.BySystem, RingResult{Outcome: OutcomeNoAnswer, Cause: sip.Cause{Code: 487, Text: "no answer"}})
+		})
+	}
+	return nil
+}
+
+// invitePhones rings all registered phones of a target.
+func (c *Call) invitePhones(r RingRequest) ([]*leg, error) {
 	phones := c.sw.phones(r.Target)
 	if len(phones) == 0 {
-		return ErrUnreachable
+		return nil, ErrUnreachable
 	}
-	g := &ring{req: r, legs: map[string]*leg{}, started: c.now(), stop: func() {}, back: back}
+	legs := make([]*leg, 0, len(phones))
 	var last error
 	for _, b := range phones {
 		l, err := c.inviteAgent(b, r)
@@ -118,18 +154,12 @@ func (c *Call) ring(r RingRequest, back bool) error {
 			c.log.Warn("ring a phone", "agent_id", r.Target.Agent, "err", err)
 			continue
 		}
-		g.legs[l.id] = l
+		legs = append(legs, l)
 	}
-	if len(g.legs) == 0 {
-		return fmt.Errorf("%w: %w", ErrUnreachable, last)
+	if len(legs) == 0 {
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, last)
 	}
-	c.rings[r.Target.Agent] = g
-	if r.RingFor > 0 {
-		g.stop = c.after(r.RingFor, func() {
-			c.endRing(g, RingResult{Outcome: OutcomeNoAnswer, Cause: sip.Cause{Code: 487, Text: "no answer"}})
-		})
-	}
-	return nil
+	return legs, nil
 }
 
 // phones returns the registered phones of a target, the freshest first.
@@ -163,24 +193,41 @@ func (c *Call) inviteAgent(b registrar.Binding, r RingRequest) (*leg, error) {
 	port.events.bind(c, l)
 	offer, err := l.port.Offer(c.sw.ctx)
 	if err != nil {
-		l.port.Close()
+		c.endLeg(l, sip.Cause{})
 		return nil, fmt.Errorf("offer to %s: %w", b.User, err)
 	}
 	flow := b.Flow
-	d, err := c.sw.o.Signalling.Invite(c.sw.ctx, sip.Invite{
-		URI:     b.Contact,
-		From:    sip.Address{Name: c.FromName, URI: sip.URI{Scheme: "sip", User: userPart(c.From), Host: "cordboard.invalid"}},
-		To:      sip.Address{URI: sip.URI{Scheme: "sip", User: r.Target.Extension, Host: "cordboard.invalid"}},
-		Flow:    &flow,
-		Headers: c.agentHeaders(r),
-		SDP:     offer,
+	l.dialog, err = c.sw.o.Signalling.Invite(c.sw.ctx, sip.Invite{
+		URI:            b.Contact,
+		From:           c.shownTo(r.Target.Agent),
+		To:             sip.Address{URI: sip.URI{Scheme: "sip", User: r.Target.Extension, Host: ourHost}},
+		Flow:           &flow,
+		Headers:        c.agentHeaders(r),
+		SDP:            offer,
+		SessionExpires: c.sw.o.SessionExpires,
 	}, dialogEvents{call: c, leg: l})
 	if err != nil {
-		l.port.Close()
+		l.dialog = nil
+		c.endLeg(l, sip.Cause{})
 		return nil, fmt.Errorf("invite %s: %w", b.User, err)
 	}
-	l.dialog = d
 	return l, nil
+}
+
+// ourHost is the domain of the addresses that phones of ours see.
+const ourHost = "cordboard.invalid"
+
+// shownTo is whom the phone of an agent shows: the customer, or whom the agent
+// dialled.
+func (c *Call) shownTo(agent string) sip.Address {
+	a := sip.Address{Name: c.FromName, URI: sip.URI{Scheme: "sip", User: c.From, Host: ourHost}}
+	if c.Agent != "" && agent == c.Agent {
+		a.Name, a.URI.User = "", c.To
+	}
+	if a.URI.User == "" {
+		a.URI.User = "anonymous"
+	}
+	return a
 }
 
 // agentHeaders tell the agent's phone what the call is about.
@@ -190,20 +237,17 @@ func (c *Call) agentHeaders(r RingRequest) []sip.Header {
 		{Name: "X-Cordboard-Campaign", Value: c.Campaign},
 		{Name: "X-Cordboard-Waited", Value: strconv.FormatInt(int64(r.Waited/time.Second), 10)},
 	}
+	if shown := c.shownTo(r.Target.Agent); shown.URI.User == "anonymous" {
+		h = append(h, sip.Header{Name: "Privacy", Value: "id"}) // RFC 3323
+	} else {
+		h = append(h, sip.Header{Name: "P-Asserted-Identity", Value: shown.String()}) // RFC 3325
+	}
 	if r.AutoAnswer {
 		h = append(h,
-			sip.Header{Name: "Call-Info", Value: "<sip:cordboard.invalid>;answer-after=0"},
+			sip.Header{Name: "Call-Info", Value: "<sip:" + ourHost + ">;answer-after=0"},
 			sip.Header{Name: "Answer-Mode", Value: "Auto"}) // RFC 5373
 	}
 	return h
-}
-
-// userPart makes the user part of a caller's address.
-func userPart(number string) string {
-	if number == "" {
-		return "anonymous"
-	}
-	return number
 }
 
 // portOf couples a new port with the events object that was given to it, which
@@ -220,7 +264,7 @@ func (c *Call) newAgentPort(f sip.Flow) (portOf, error) {
 	var p *media.Port
 	var err error
 	customer := ""
-	if c.customer != nil && c.customer.port != nil {
+	if c.customer.live() {
 		customer = c.customer.port.Codec()
 	}
 	codecs := c.sw.o.AgentCodecs(f, customer)
@@ -236,16 +280,16 @@ func (c *Call) newAgentPort(f sip.Flow) (portOf, error) {
 }
 
 // endRing ends a ring that nobody took and tells the owner.
-func (c *Call) endRing(g *ring, res RingResult) {
+func (c *Call) endRing(g *ring, by event.By, res RingResult) {
 	if c.rings[g.req.Target.Agent] != g {
 		return
 	}
 	delete(c.rings, g.req.Target.Agent)
 	g.stop()
-	by := event.BySystem
 	for _, l := range g.legs {
-		l.set(StateEnded, c.now())
-		c.cdr(c.customer, l, by)
+		l.because(res.Cause)
+		near, far := c.pair(l)
+		c.cdr(near, far, by)
 		c.endLeg(l, res.Cause)
 		res.Channel, res.LegID = l.far.channel, l.id
 	}
@@ -266,15 +310,26 @@ func (c *Call) ringDone(g *ring, res RingResult) {
 	}
 }
 
-// agentLegEnded handles the end of a ringing leg that was not our doing.
+// ringingLegEnded ends one phone of a ring, for its own reason or for ours. A
+// refusal that means the person ends the ring on all their phones (RFC 3261
+// section 21.6).
 func (c *Call) ringingLegEnded(g *ring, l *leg, cause sip.Cause) {
+	by := event.BySystem
+	if cause.Remote {
+		by = event.ByAgent
+	}
 	delete(g.legs, l.id)
-	l.set(StateEnded, c.now())
 	l.because(cause)
-	g.last = cause
-	c.cdr(c.customer, l, event.ByAgent)
+	near, far := c.pair(l)
+	c.cdr(near, far, by)
 	c.endLeg(l, cause)
-	if len(g.legs) > 0 {
+	if len(g.legs) > 0 && cause.Code < 600 {
+		return
+	}
+	for _, other := range g.legs {
+		c.endLeg(other, cancelCause(true))
+	}
+	if c.rings[g.req.Target.Agent] != g {
 		return
 	}
 	delete(c.rings, g.req.Target.Agent)
@@ -285,6 +340,8 @@ func (c *Call) ringingLegEnded(g *ring, l *leg, cause sip.Cause) {
 // outcomeOf maps a final response to an offer's outcome.
 func outcomeOf(cause sip.Cause) Outcome {
 	switch cause.Code {
+	case 200:
+		return OutcomeCancelled // ours: answered elsewhere
 	case 486, 600, 603:
 		return OutcomeRejected
 	case 408, 487:

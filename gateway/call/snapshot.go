@@ -55,20 +55,21 @@ func (s *Switch) Snapshot(ctx context.Context, callID string) (Snapshot, error) 
 func (c *Call) snapshot() Snapshot {
 	snap := Snapshot{Info: c.Info, StartedAt: c.started, Phase: c.phase(), ConnectedAt: c.connected, Agent: c.lastAgent}
 	add := func(l *leg) {
-		if l == nil {
+		if !l.live() {
 			return
 		}
-		ls := LegSnapshot{ID: l.id, Side: l.side.String(), State: l.state.String(), Agent: l.far.agent, Trunk: l.far.trunk}
-		if l.port != nil {
-			ls.Codec, ls.Quality = l.port.Codec(), l.port.Quality()
-		}
-		snap.Legs = append(snap.Legs, ls)
+		snap.Legs = append(snap.Legs, LegSnapshot{
+			ID: l.id, Side: l.side.String(), State: l.state.String(), Agent: l.far.agent, Trunk: l.far.trunk,
+			Codec: l.port.Codec(), Quality: l.port.Quality(),
+		})
 	}
 	add(c.customer)
 	add(c.agent)
 	if c.out != nil && !c.out.answered {
 		add(c.out.caller)
-		add(c.out.far)
+		for _, l := range c.out.fars {
+			add(l)
+		}
 	}
 	for agent, g := range c.rings {
 		snap.Ringing = append(snap.Ringing, agent)

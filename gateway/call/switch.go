@@ -25,6 +25,7 @@ var (
 	ErrOverload    = errors.New("too many calls at once")
 	ErrNoTrunk     = errors.New("no trunk takes the call")
 	ErrNoCodec     = errors.New("no common codec")
+	ErrOffer       = errors.New("session description cannot be read")
 )
 
 // Signalling starts dialogs; *sip.Endpoint satisfies it.
@@ -70,6 +71,11 @@ type Options struct {
 	// Endpoint is the phone that an agent is signed in with at the moment, which
 	// after a restart of their app is not the one of before; nil = always that.
 	Endpoint func(agent string) (Target, bool)
+	// Prompt finds the sound of a prompt for a campaign's callers; nil = the
+	// prompt's own name.
+	Prompt func(name, campaign string) string
+	// SessionExpires is the session timer of the calls that we make (RFC 4028).
+	SessionExpires time.Duration
 	// AgentCodecs orders the codecs offered to an agent's phone at an address.
 	AgentCodecs func(f sip.Flow, customer string) []string
 	// ReattachFor is how long a lost agent's call is kept for them (30 s).
@@ -88,7 +94,8 @@ type Switch struct {
 	mu       sync.Mutex
 	calls    map[string]*Call
 	draining bool
-	empty    chan struct{} // closed while no call is left and draining
+	closing  bool
+	empty    chan struct{} // closed once no call is left while draining
 
 	wg sync.WaitGroup // calls and finishing recordings
 }
@@ -104,10 +111,16 @@ func New(ctx context.Context, o Options) (*Switch, error) {
 	if o.Endpoint == nil {
 		o.Endpoint = func(string) (Target, bool) { return Target{}, false }
 	}
+	if o.Prompt == nil {
+		o.Prompt = func(name, _ string) string { return name }
+	}
+	if o.AgentCodecs == nil {
+		o.AgentCodecs = func(sip.Flow, string) []string { return nil }
+	}
 	if o.ReattachFor <= 0 {
 		o.ReattachFor = 30 * time.Second
 	}
-	s := &Switch{o: o, calls: map[string]*Call{}}
+	s := &Switch{o: o, calls: map[string]*Call{}, empty: make(chan struct{})}
 	s.ctx, s.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	return s, nil
 }
@@ -116,10 +129,10 @@ func New(ctx context.Context, o Options) (*Switch, error) {
 func (s *Switch) admit(c *Call) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining {
+	switch {
+	case s.closing, s.draining && !c.Urgent:
 		return ErrDraining
-	}
-	if s.o.MaxCalls > 0 && len(s.calls) >= s.o.MaxCalls {
+	case s.o.MaxCalls > 0 && len(s.calls) >= s.o.MaxCalls && !c.Urgent:
 		return ErrOverload
 	}
 	s.calls[c.ID] = c
@@ -130,15 +143,21 @@ func (s *Switch) admit(c *Call) error {
 func (s *Switch) forget(c *Call) {
 	s.mu.Lock()
 	delete(s.calls, c.ID)
-	if s.draining && len(s.calls) == 0 {
-		select {
-		case <-s.empty:
-		default:
-			close(s.empty)
-		}
-	}
+	s.emptiedLocked()
 	s.mu.Unlock()
 	s.wg.Done()
+}
+
+// emptiedLocked tells who drains that no call is left.
+func (s *Switch) emptiedLocked() {
+	if !s.draining || len(s.calls) > 0 {
+		return
+	}
+	select {
+	case <-s.empty:
+	default:
+		close(s.empty)
+	}
 }
 
 // find returns a live call or ErrUnknown.
@@ -187,17 +206,11 @@ func (s *Switch) Count() int {
 // ended, or with ctx's cause.
 func (s *Switch) Drain(ctx context.Context) error {
 	s.mu.Lock()
-	if !s.draining {
-		s.draining = true
-		s.empty = make(chan struct{})
-		if len(s.calls) == 0 {
-			close(s.empty)
-		}
-	}
-	empty := s.empty
+	s.draining = true
+	s.emptiedLocked()
 	s.mu.Unlock()
 	select {
-	case <-empty:
+	case <-s.empty:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -215,10 +228,8 @@ func (s *Switch) DropAll(prompt, why string) {
 // recordings are finished.
 func (s *Switch) Close() error {
 	s.mu.Lock()
-	if !s.draining {
-		s.draining = true
-		s.empty = make(chan struct{})
-	}
+	s.draining, s.closing = true, true
+	s.emptiedLocked()
 	s.mu.Unlock()
 	for _, c := range s.all() {
 		c.post(func() { c.finish(event.BySystem, "gateway stopped", sip.Cause{Code: 503, Text: "gateway stopped"}) })

@@ -38,6 +38,8 @@ func (s *Server) openAPI(ctx context.Context) error {
 	s.rest = h
 	s.api = h
 	s.background(ctx, "events", h.Run)
+	// Sessions that ended meanwhile reach all parts from here on.
+	s.background(ctx, "accounts", func(ctx context.Context) error { s.auth.Run(ctx); return nil })
 	if err := s.auth.RotateAdminToken(); err != nil {
 		return err
 	}
@@ -121,6 +123,7 @@ func (a apiAgents) SignIn(ctx context.Context, in agent.SignIn) error {
 	}
 	if v, ok := a.Current(in.Agent); ok {
 		a.s.phoneOfAgent(v, "")
+		a.s.callsFollow(v)
 	}
 	return nil
 }
@@ -176,8 +179,10 @@ func (a apiCalls) Dial(ctx context.Context, agentName, number, campaignName stri
 	switch {
 	case errors.Is(err, errNotAllowed):
 		return "", rest.Refuse(http.StatusForbidden, "no_outbound_campaign", "the agent may not call out for that campaign")
-	case errors.Is(err, errNoNumber):
+	case errors.Is(err, errNoNumber), errors.Is(err, errIncomplete):
 		return "", rest.Refuse(http.StatusUnprocessableEntity, "bad_number", "that is no telephone number")
+	case errors.Is(err, call.ErrBusy):
+		return "", rest.Refuse(http.StatusConflict, "agent_busy", "that is the agent's own extension")
 	case err != nil:
 		return "", err
 	}
@@ -260,7 +265,11 @@ func (s *Server) callOf(ctx context.Context, callID string) (knownCall, error) {
 	}
 	for _, r := range page.Rows {
 		if r.Disposition == "ANSWERED" {
-			return knownCall{Campaign: r.Campaign, Agent: r.AccountCode, Number: r.Src}, nil
+			k := knownCall{Campaign: r.Campaign, Agent: r.AccountCode, Number: r.Src}
+			if r.Direction == string(event.Outbound) {
+				k.Number = r.Dst
+			}
+			return k, nil
 		}
 	}
 	return knownCall{}, rest.Refuse(http.StatusNotFound, "call_not_found", "there is no such call")

@@ -119,11 +119,7 @@ func (s *Server) openAuth(ctx context.Context) error {
 		},
 		SessionEnded: s.sessionEnded,
 	})
-	if err != nil {
-		return err
-	}
-	s.background(ctx, "accounts", func(ctx context.Context) error { s.auth.Run(ctx); return nil })
-	return nil
+	return err
 }
 
 func (s *Server) openMedia(ctx context.Context) error {
@@ -189,7 +185,8 @@ func (s *Server) openCalls(ctx context.Context) error {
 	s.calls, err = call.New(ctx, call.Options{
 		Log: s.log, Journal: s.stream, Signalling: s.endpoint, Locator: s.registrar, Carriers: s.trunks,
 		Media: s.engine, Sounds: s.sounds, Recorder: s.recorder, Recordings: s.c.Path("recordings"),
-		AgentCodecs: s.agentCodecs, Endpoint: s.endpointOf, ReattachFor: s.c.Reattach,
+		AgentCodecs: s.agentCodecs, Endpoint: s.endpointOf, ReattachFor: s.c.Reattach, Prompt: s.promptFor,
+		SessionExpires: s.c.SIP.SessionExpires, MaxCalls: s.maxCalls(),
 	})
 	if err != nil {
 		return err
@@ -200,6 +197,12 @@ func (s *Server) openCalls(ctx context.Context) error {
 	s.background(ctx, "queues", s.queues.Run)
 	s.onClose(s.calls.Close)
 	return nil
+}
+
+// maxCalls is what the RTP ports allow: every call has a leg with two of them.
+func (s *Server) maxCalls() int {
+	p := s.c.Media.RTPPorts
+	return max(1, (int(p.Last)-int(p.First)+1)/2)
 }
 
 // loadState reads campaigns and trunks from the database.

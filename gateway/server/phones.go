@@ -70,6 +70,17 @@ func (s *Server) phoneOfAgent(v agent.View, why string) {
 	}
 }
 
+// callsFollow brings the live calls of an agent who has just signed in to a
+// phone that is registered already.
+func (s *Server) callsFollow(v agent.View) {
+	user := s.phoneOf(v)
+	for _, b := range s.registrar.Bindings(v.Extension) {
+		if user != "" && b.User == user {
+			s.calls.Registered(b)
+		}
+	}
+}
+
 // sessionEnded signs the agent of an ended session out. A live call goes on to
 // its end; nothing new is offered.
 func (s *Server) sessionEnded(x auth.Session, reason string) {

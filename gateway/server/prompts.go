@@ -14,6 +14,12 @@ import (
 // administrator's own recording under the same name takes their place.
 func prompts() map[string]map[string]string {
 	return map[string]map[string]string{
+		"agent-away": {
+			"en": "One moment, please. The connection to our colleague was interrupted.",
+			"es": "Un momento, por favor. Se interrumpió la conexión con nuestro agente.",
+			"pt": "Um momento, por favor. A conexão com o nosso atendente foi interrompida.",
+			"it": "Un momento, per favore. Il collegamento con il nostro operatore si è interrotto.",
+		},
 		"agent-lost": {
 			"en": "We are sorry, the connection to our colleague was lost. Please call again.",
 			"es": "Lo sentimos, se perdió la conexión con nuestro agente. Por favor, llame nuevamente.",

@@ -38,7 +38,7 @@ func (q queueCalls) Drop(callID string, why event.LeaveReason) {
 	if why == event.LeftClosed {
 		prompt = "closing"
 	}
-	q.s.calls.Drop(callID, q.s.prompt(prompt, ""), string(why))
+	q.s.calls.Drop(callID, prompt, string(why))
 }
 
 // target is the phone that an agent signed in with.
@@ -83,12 +83,23 @@ type dialOwner struct {
 
 	mu     sync.Mutex
 	leases []*agent.Lease
+	callee *agent.Lease // of the colleague who is called
 	wrapUp time.Duration
 	name   string // campaign
 }
 
-// RingResult implements call.Owner.
-func (*dialOwner) RingResult(string, string, call.RingResult) {}
+// RingResult implements call.Owner: a colleague who answers is busy for queues.
+func (o *dialOwner) RingResult(_, _ string, r call.RingResult) {
+	o.mu.Lock()
+	callee := o.callee
+	o.mu.Unlock()
+	if callee == nil || r.Outcome != call.OutcomeAnswered {
+		return
+	}
+	if err := callee.Answered(); err != nil {
+		o.s.log.Warn("called agent not held", "agent_id", callee.Agent(), "call_id", callee.CallID(), "err", err)
+	}
+}
 
 // Gone implements call.Owner.
 func (o *dialOwner) Gone(string, event.By, string) {
@@ -97,7 +108,7 @@ func (o *dialOwner) Gone(string, event.By, string) {
 	o.leases = nil
 	o.mu.Unlock()
 	for _, l := range leases {
-		l.Release(o.wrapUp, o.name)
+		l.Release(o.wrapUp, o.name) // without a campaign there is no wrap-up
 	}
 }
 
@@ -115,16 +126,41 @@ func (s *Server) dialled(o call.Outbound, owner *dialOwner, start func() error) 
 	switch {
 	case err == nil:
 		owner.hold(lease)
-	case errors.Is(err, agent.ErrBusy):
+	case errors.Is(err, agent.ErrBusy) && !o.Urgent:
 		return err
 	}
-	if err := start(); err != nil {
+	err = s.holdCallee(o, owner)
+	if err == nil {
+		err = start()
+	}
+	if err != nil {
 		owner.wrapUp = 0
 		owner.Gone(o.ID, event.BySystem, err.Error())
+	}
+	return err
+}
+
+// holdCallee leases the colleague whom an internal call rings, if they are
+// signed in; who talks already is busy.
+func (s *Server) holdCallee(o call.Outbound, owner *dialOwner) error {
+	if o.Extension.Agent == "" {
+		return nil
+	}
+	lease, err := s.agents.Lease(o.Extension.Agent, o.ID, agent.KindDirect, "", call.DialFor+calleeGrace)
+	switch {
+	case err == nil:
+		owner.hold(lease)
+		owner.mu.Lock()
+		owner.callee = lease
+		owner.mu.Unlock()
+	case errors.Is(err, agent.ErrBusy):
 		return err
 	}
 	return nil
 }
+
+// calleeGrace is how much longer than the ringing a colleague's lease lasts.
+const calleeGrace = 10 * time.Second
 
 func (o *dialOwner) hold(l *agent.Lease) {
 	o.mu.Lock()

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,6 +96,8 @@ func (s *Server) refuse(ctx context.Context, d *sip.Dialog, err error) {
 		code, reason = 503, "Service Unavailable"
 	case errors.Is(err, errNoNumber):
 		code, reason = 404, "Not Found"
+	case errors.Is(err, errIncomplete):
+		code, reason = 484, "Address Incomplete"
 	case errors.Is(err, errNotAllowed):
 		code, reason = 403, "Forbidden"
 	case errors.Is(err, agent.ErrBusy):
@@ -114,6 +117,7 @@ func (s *Server) refuse(ctx context.Context, d *sip.Dialog, err error) {
 // Errors of routing.
 var (
 	errNoNumber   = errors.New("the number belongs to no campaign and no extension")
+	errIncomplete = errors.New("the number is too short")
 	errNotAllowed = errors.New("the user has no outbound campaign")
 )
 
@@ -152,25 +156,18 @@ func (s *Server) enter(ctx context.Context, k *call.Call, c campaign.Campaign, c
 	err := s.queues.Enter(ctx, queue.Caller{CallID: k.ID, Queue: c.Name, From: caller.Number})
 	switch {
 	case err == nil:
-		sounds := []string{c.MusicOnHold}
-		if c.MusicOnHold == "" {
-			sounds[0] = "music/default"
-		}
+		sounds := []string{cmp.Or(c.MusicOnHold, "music/default")}
 		if c.Welcome != "" {
 			sounds = append([]string{s.prompt(c.Welcome, c.Language)}, sounds...)
 		}
-		if err := s.calls.Answer(ctx, k.ID, sounds...); err != nil && !errors.Is(err, call.ErrEnded) && !errors.Is(err, call.ErrUnknown) {
+		switch err := s.calls.Answer(ctx, k.ID, sounds...); {
+		case errors.Is(err, call.ErrEnded), errors.Is(err, call.ErrUnknown):
+			s.queues.Hangup(k.ID) // the end may have come before the entry
+		case err != nil:
 			s.log.WarnContext(ctx, "answer a caller", "call_id", k.ID, "err", err)
 		}
 	case errors.Is(err, queue.ErrClosed):
-		name := c.OutOfHours
-		if name == "" {
-			name = "out-of-hours"
-		}
-		if err := s.calls.Answer(ctx, k.ID, "silence"); err != nil {
-			s.log.DebugContext(ctx, "answer out of hours", "call_id", k.ID, "err", err)
-		}
-		s.calls.Drop(k.ID, s.prompt(name, c.Language), "out of hours")
+		s.calls.Drop(k.ID, cmp.Or(c.OutOfHours, "out-of-hours"), "out of hours")
 	case errors.Is(err, queue.ErrOverload), errors.Is(err, queue.ErrStopping):
 		s.calls.Reject(k.ID, 503, "Service Unavailable", sip.Header{Name: "Retry-After", Value: retryAfter})
 	case errors.Is(err, queue.ErrFull):
@@ -194,6 +191,12 @@ func (s *Server) prompt(name, language string) string {
 		return name
 	}
 	return name + "/en"
+}
+
+// promptFor finds a prompt for the callers of a campaign.
+func (s *Server) promptFor(name, campaignName string) string {
+	c, _ := s.campaigns.ByName(campaignName) // none: no language
+	return s.prompt(name, c.Language)
 }
 
 // phoneCall is a call that an agent's phone makes.
@@ -246,12 +249,18 @@ func (s *Server) outbound(id auth.SIPIdentity, number, wanted string) (call.Outb
 		return call.Outbound{}, fmt.Errorf("make a call id: %w", err)
 	}
 	o := call.Outbound{Caller: caller, Info: call.Info{ID: guid.String(), From: id.AoR, Agent: id.Username, To: number}}
+	if s.emergency(number) {
+		return s.help(o, id, number), nil
+	}
 	if u, ok := s.auth.UserByExtension(number); ok {
+		if u.Username == id.Username {
+			return o, call.ErrBusy
+		}
 		o.Direction = event.Internal
 		if me, ok := s.auth.User(id.Username); ok {
 			o.FromName = me.FullName
 		}
-		o.Extension = call.Target{Agent: u.Username, Extension: u.Extension}
+		o.Extension = s.colleague(u)
 		return o, nil
 	}
 	c, err := s.outboundCampaign(id.Username, wanted)
@@ -264,11 +273,44 @@ func (s *Server) outbound(id auth.SIPIdentity, number, wanted string) (call.Outb
 	if l, ok := s.trunks.Line(c.Trunk); ok && l.Config().Country != "" {
 		country = l.Config().Country
 	}
-	if o.To = campaign.Normalize(country, number); o.To == "" {
+	if o.To = campaign.Normalize(country, number); !isNumber(o.To) || strings.ContainsAny(number, "*#") {
 		return o, errNoNumber
 	}
-	o.CallerID = s.campaigns.CallerIDs(c.Name).Choose(o.To, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))) //nolint:gosec // a caller id is no secret
+	if len(o.To) < minDigits {
+		return o, errIncomplete
+	}
+	o.CallerID = s.callerID(c.Name, o.To)
 	return o, nil
+}
+
+// Bounds of what may be dialled through a trunk: a short code, an E.164 number
+// with its prefixes.
+const (
+	minDigits = 3
+	maxDigits = 24
+)
+
+func isNumber(digits string) bool {
+	return digits != "" && len(digits) <= maxDigits && !strings.ContainsFunc(digits, func(r rune) bool { return r < '0' || r > '9' })
+}
+
+// callerID chooses what a called number is shown.
+func (s *Server) callerID(campaignName, to string) string {
+	return s.campaigns.CallerIDs(campaignName).Choose(to, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))) //nolint:gosec // a caller id is no secret
+}
+
+// colleague is where a user's extension rings: the phone that they are signed in
+// with if it is registered, else all their phones.
+func (s *Server) colleague(u auth.User) call.Target {
+	t := call.Target{Agent: u.Username, Extension: u.Extension}
+	if in, ok := s.endpointOf(u.Username); ok {
+		for _, b := range s.registrar.Bindings(in.Extension) {
+			if b.User == in.SIPUser {
+				return in
+			}
+		}
+	}
+	return t
 }
 
 // outboundCampaign is the campaign a user calls out for: the one they asked

@@ -109,19 +109,30 @@ func (s *Server) run(ctx context.Context, signals <-chan os.Signal) error {
 		return nil
 	}
 	s.log.InfoContext(ctx, "draining", "calls", s.calls.Count(), "limit", s.c.Drain.String())
-	drain, cancel := context.WithTimeoutCause(ctx, s.c.Drain, errDrained)
-	defer cancel()
-	go func() { // ends with drain
+	s.drain(ctx, signals)
+	return nil
+}
+
+// drain lets live calls end by themselves for the configured time, then with a
+// prompt; a second signal ends the waiting.
+func (s *Server) drain(ctx context.Context, signals <-chan os.Signal) {
+	ctx, now := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
 		select {
 		case <-signals:
-			cancel()
-		case <-drain.Done():
+			now()
+		case <-ctx.Done():
 		}
-	}()
+	})
+	defer watch.Wait()
+	defer now()
+	drain, cancel := context.WithTimeoutCause(ctx, s.c.Drain, errDrained)
+	defer cancel()
 	err := s.calls.Drain(drain)
 	if errors.Is(err, errDrained) {
 		s.log.WarnContext(ctx, "calls are ended", "calls", s.calls.Count(), "err", err)
-		s.calls.DropAll(s.prompt("closing", ""), "gateway stopped")
+		s.calls.DropAll("closing", "gateway stopped")
 		last, cancel := context.WithTimeout(ctx, closingPrompt)
 		defer cancel()
 		err = s.calls.Drain(last)
@@ -129,7 +140,6 @@ func (s *Server) run(ctx context.Context, signals <-chan os.Signal) error {
 	if err != nil {
 		s.log.WarnContext(ctx, "calls are cut off", "calls", s.calls.Count(), "err", err)
 	}
-	return nil
 }
 
 // closingPrompt is how long the last prompt may take.
