@@ -87,15 +87,21 @@ type run struct {
 }
 
 func (r *run) ok(check, format string, a ...any) {
-	r.o.Report(api.Finding{Check: check, Status: api.FindingOK, Detail: fmt.Sprintf(format, a...)})
+	r.report(api.FindingOK, check, "", format, a...)
 }
 
 func (r *run) warn(check, cure, format string, a ...any) {
-	r.o.Report(api.Finding{Check: check, Status: api.FindingWarn, Detail: fmt.Sprintf(format, a...), Cure: cure})
+	r.report(api.FindingWarn, check, cure, format, a...)
 }
 
 func (r *run) fail(check, cure, format string, a ...any) {
-	r.o.Report(api.Finding{Check: check, Status: api.FindingFail, Detail: fmt.Sprintf(format, a...), Cure: cure})
+	r.report(api.FindingFail, check, cure, format, a...)
+}
+
+// report tells a finding in one line: joined errors come in several.
+func (r *run) report(status, check, cure, format string, a ...any) {
+	detail := strings.ReplaceAll(fmt.Sprintf(format, a...), "\n", "; ")
+	r.o.Report(api.Finding{Check: check, Status: status, Detail: detail, Cure: cure})
 }
 
 // legs tries a call over every path.
@@ -122,7 +128,7 @@ func (r *run) legs(ctx context.Context) {
 		p.close()
 	}
 	if !worked {
-		r.warn("media", "mend the registration first", "no call was tried, because no phone could register")
+		r.warn("calls", "mend the registration first", "no call was tried, because no phone could register")
 		return
 	}
 	if len(r.e.ICEServers) == 0 {

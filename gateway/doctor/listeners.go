@@ -14,13 +14,19 @@ import (
 	"time"
 
 	"github.com/cordboard/cordboard/gateway/api"
-	"github.com/cordboard/cordboard/gateway/sip"
 )
 
-// listenWithin is how long a listener may take to answer.
-const listenWithin = 5 * time.Second
+const (
+	// listenWithin is how long a listener may take to answer, askAgain how long
+	// a datagram may be on its way.
+	listenWithin = 5 * time.Second
+	askAgain     = 500 * time.Millisecond
+)
 
-var errNoSTUN = errors.New("what answers is no STUN server")
+var (
+	errNoSTUN = errors.New("what answers is no STUN server")
+	errNoSIP  = errors.New("what answers speaks no SIP")
+)
 
 // listener tries one address at which the gateway should answer.
 func (r *run) listener(ctx context.Context, l api.Listener) {
@@ -66,63 +72,23 @@ func (r *run) dial(ctx context.Context, addr string, secure bool) (net.Conn, err
 	return (&tls.Dialer{Config: r.o.Gateway.TLS()}).DialContext(ctx, "tcp", addr)
 }
 
-// options asks a SIP listener what it can do.
-func (r *run) options(ctx context.Context, addr, transport string) (err error) {
-	e, err := sip.New(sip.Options{Log: r.o.Log, Handler: nobody{}, ClientTLS: r.o.Gateway.TLS(), UserAgent: "Cordboard doctor"})
+// options asks a SIP listener what it can do. Any answer will do.
+func (r *run) options(ctx context.Context, addr, transport string) error {
+	c, err := r.open(ctx, addr, transport)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, e.Close()) }()
-	if transport == "udp" {
-		// The answer comes to the socket that the request left from.
-		c, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp", ":0")
-		if err != nil {
-			return err
+	id := rand.Text()
+	ask := fmt.Sprintf("OPTIONS sip:%s SIP/2.0\r\nVia: SIP/2.0/%s %s;branch=z9hG4bK%s;rport\r\nMax-Forwards: 70\r\n"+
+		"From: <sip:doctor@doctor.invalid>;tag=%s\r\nTo: <sip:%s>\r\nCall-ID: %s\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n",
+		addr, strings.ToUpper(transport), c.LocalAddr(), id, id[:8], addr, id)
+	return r.converse(ctx, c, transport, []byte(ask), func(answer []byte) error {
+		if !bytes.HasPrefix(answer, []byte("SIP/2.0 ")) || !bytes.Contains(answer, []byte(id)) {
+			return errNoSIP
 		}
-		u, ok := c.(*net.UDPConn)
-		if !ok {
-			return errors.Join(errors.ErrUnsupported, c.Close())
-		}
-		served := make(chan struct{})
-		serve, stop := context.WithCancel(ctx)
-		go func() {
-			defer close(served)
-			_ = e.ServeUDP(serve, u) // ends with stop
-		}()
-		defer func() { stop(); <-served }()
-	}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return err
-	}
-	uri, err := sip.ParseURI("sip:" + net.JoinHostPort(host, port))
-	if err != nil {
-		return err
-	}
-	from := sip.Address{URI: sip.URI{Scheme: "sip", User: "doctor", Host: "doctor.invalid"}}
-	res, err := e.Send(ctx, sip.Outgoing{
-		Method: "OPTIONS", URI: uri, From: from, To: sip.Address{URI: uri}, Destination: addr, Transport: transport,
+		return nil
 	})
-	switch {
-	case err != nil:
-		return fmt.Errorf("no answer to OPTIONS: %w", err)
-	case res.Code >= 500:
-		return fmt.Errorf("answered %d %s", res.Code, res.Reason)
-	}
-	return nil
 }
-
-// nobody refuses whatever comes.
-type nobody struct{}
-
-// Invite implements sip.Handler.
-func (nobody) Invite(d *sip.Dialog) { _ = d.Reject(480, "Temporarily Unavailable") }
-
-// Request implements sip.Handler.
-func (nobody) Request(r *sip.Request) { _ = r.Respond(405, "Method Not Allowed") }
-
-// FlowClosed implements sip.Handler.
-func (nobody) FlowClosed(sip.Flow) {}
 
 // STUN (RFC 8489 section 5): what a Binding request and its answer begin with.
 const (
@@ -130,31 +96,44 @@ const (
 	stunCookie   = 0x2112A442
 	stunRequest  = 0x0001
 	stunResponse = 0x0101
-	stunRetry    = 500 * time.Millisecond
 )
 
 // binding asks a STUN listener for our address.
-func (r *run) binding(ctx context.Context, addr, transport string) (err error) {
-	var c net.Conn
-	if transport == "udp" {
-		c, err = (&net.Dialer{}).DialContext(ctx, "udp", addr)
-	} else {
-		c, err = r.dial(ctx, addr, transport == "tls")
-	}
+func (r *run) binding(ctx context.Context, addr, transport string) error {
+	c, err := r.open(ctx, addr, transport)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.Close()) }()
 	var ask [stunHeader]byte
 	binary.BigEndian.PutUint16(ask[0:], stunRequest)
 	binary.BigEndian.PutUint32(ask[4:], stunCookie)
 	_, _ = rand.Read(ask[8:]) // never fails
-	answer := make([]byte, 1500)
+	return r.converse(ctx, c, transport, ask[:], func(answer []byte) error {
+		if binary.BigEndian.Uint16(answer) != stunResponse || !bytes.Equal(answer[4:stunHeader], ask[4:]) {
+			return errNoSTUN
+		}
+		return nil
+	})
+}
+
+// open connects by udp, tcp or tls.
+func (r *run) open(ctx context.Context, addr, transport string) (net.Conn, error) {
+	if transport == "udp" {
+		return (&net.Dialer{}).DialContext(ctx, "udp", addr)
+	}
+	return r.dial(ctx, addr, transport == "tls")
+}
+
+// converse sends ask, over UDP again and again, until an answer comes, and
+// closes the connection.
+func (r *run) converse(ctx context.Context, c net.Conn, transport string, ask []byte, check func([]byte) error) (err error) {
+	defer func() { err = errors.Join(err, c.Close()) }()
+	answer := make([]byte, 4096)
 	for {
-		if _, err := c.Write(ask[:]); err != nil {
+		if _, err := c.Write(ask); err != nil {
 			return fmt.Errorf("ask: %w", err)
 		}
-		wait := time.Now().Add(stunRetry)
+		wait := time.Now().Add(askAgain)
 		if end, ok := ctx.Deadline(); transport != "udp" && ok {
 			wait = end
 		}
@@ -163,10 +142,8 @@ func (r *run) binding(ctx context.Context, addr, transport string) (err error) {
 		}
 		n, err := io.ReadAtLeast(c, answer, stunHeader)
 		switch {
-		case err == nil && binary.BigEndian.Uint16(answer) == stunResponse && bytes.Equal(answer[4:stunHeader], ask[4:]) && n >= stunHeader:
-			return nil
 		case err == nil:
-			return errNoSTUN
+			return check(answer[:n])
 		case ctx.Err() != nil:
 			return fmt.Errorf("no answer: %w", context.Cause(ctx))
 		case transport != "udp" || !timeout(err):

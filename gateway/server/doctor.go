@@ -65,7 +65,7 @@ func (c care) database(ctx context.Context) api.Finding {
 	if err := c.s.db.Ping(ctx); err != nil {
 		return fail(check, "see that the database runs and that database.url is right; calls go on meanwhile, and the log tables catch up", "does not answer: %v", err)
 	}
-	took := time.Since(at).Round(time.Millisecond)
+	took := time.Since(at).Round(10 * time.Microsecond)
 	if took > slowPing {
 		return warn(check, "a disk or a network that is too slow: look at the machine's load", "%s answers only after %v", c.s.db.Engine(), took)
 	}
