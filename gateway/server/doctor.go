@@ -325,4 +325,3 @@ func (c care) listeners() []api.Listener {
 	}
 	return out
 }
-

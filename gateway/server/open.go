@@ -57,6 +57,9 @@ func (s *Server) openStream(ctx context.Context) error {
 	s.stream, err = event.Open(ctx, event.Options{
 		Dir: s.c.Path("journal"), URL: s.c.NATS.URL, Sync: s.c.Journal.Sync, Log: s.log, Alarm: s.alarm("journal"),
 	})
+	if errors.Is(err, event.ErrLocked) {
+		return fmt.Errorf("another gateway runs with the data folder %s: %w", s.c.Data, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -80,8 +80,12 @@ func (s *Server) listen(ctx context.Context) error {
 		if l.addr == "" && l.key != "turn" {
 			continue
 		}
-		if err := l.open(ctx, l.addr); err != nil {
-			return fmt.Errorf("%s: %w", l.key, err)
+		err := l.open(ctx, l.addr)
+		if err != nil && l.key != "turn" { // which names its own keys
+			err = fmt.Errorf("%s: %w", l.key, err)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -182,21 +186,21 @@ func (s *Server) listenTURN(ctx context.Context, _ string) error {
 	if t.UDP != "" {
 		c, err := udp(ctx, t.UDP)
 		if err != nil {
-			return fmt.Errorf("udp: %w", err)
+			return fmt.Errorf("turn.udp: %w", err)
 		}
 		o.UDP = c
 	}
 	for _, l := range []struct {
-		addr   string
-		secure bool
-		to     *net.Listener
-	}{{t.TCP, false, &o.TCP}, {t.TLS, true, &o.TLS}} {
+		key, addr string
+		secure    bool
+		to        *net.Listener
+	}{{"turn.tcp", t.TCP, false, &o.TCP}, {"turn.tls", t.TLS, true, &o.TLS}} {
 		if l.addr == "" {
 			continue
 		}
 		lis, err := (&net.ListenConfig{}).Listen(ctx, "tcp", l.addr)
 		if err != nil {
-			return fmt.Errorf("tcp: %w", err)
+			return fmt.Errorf("%s: %w", l.key, err)
 		}
 		if l.secure {
 			lis = tls.NewListener(lis, s.tls)
