@@ -42,7 +42,10 @@ type stream struct {
 	plain []byte
 
 	got    atomic.Int64
-	others atomic.Int64 // not of our far side: music, silence
+	others atomic.Int64 // not of our generator: music, a phone's voice
+	gaps   atomic.Int64 // sequence numbers missing among those
+	level  atomic.Int64 // unix nanoseconds of the first packet of one level: a phone's voice
+	seen   uint16       // the newest of them; of the reader
 	record atomic.Bool
 	delays []time.Duration // of the reader while record is on
 }
@@ -139,7 +142,7 @@ func (s *stream) read(start time.Time) {
 			}
 		}
 		if len(b) != rtpHead+payload || b[rtpHead] != mark || b[rtpHead+7] != mark {
-			s.others.Add(1)
+			s.other(b)
 			continue
 		}
 		s.got.Add(1)
@@ -147,6 +150,30 @@ func (s *stream) read(start time.Time) {
 			s.delays = append(s.delays, now-time.Duration(binary.BigEndian.Uint64(b[rtpHead+8:])))
 		}
 	}
+}
+
+// other takes a packet that is not of the generator.
+func (s *stream) other(b []byte) {
+	seq := binary.BigEndian.Uint16(b[2:])
+	if step := int16(seq - s.seen); s.others.Add(1) == 1 || step > 0 {
+		if s.record.Load() && step > 1 && step < 1000 {
+			s.gaps.Add(int64(step - 1))
+		}
+		s.seen = seq
+	} else if s.record.Load() {
+		s.gaps.Add(-1) // late, not lost
+	}
+	const uLawQuiet, aLawQuiet = 0xff, 0xd5
+	v := b[len(b)-1]
+	if len(b) < rtpHead+payload || v == uLawQuiet || v == aLawQuiet || v == mark {
+		return
+	}
+	for _, x := range b[len(b)-payload:] {
+		if x != v {
+			return
+		}
+	}
+	s.level.CompareAndSwap(0, time.Now().UnixNano())
 }
 
 // traffic is what a run of the load saw.
