@@ -239,3 +239,13 @@ func (r *rig) tryApply(t *testing.T, state string) (string, error) {
 	out, err := exec.Command(harness.Program(t, "gateway"), "apply", "--config", r.Config, "-f", file).CombinedOutput()
 	return string(out), err
 }
+
+// token is the admin token of the present start.
+func (r *rig) token(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(r.Dir, "admin.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(b))
+}
