@@ -88,6 +88,8 @@ func (s *Server) listen(ctx context.Context) error {
 			return err
 		}
 	}
+	// Closed first: calls that are cut off say goodbye while the sockets are there.
+	s.onClose(s.calls.Close)
 	return nil
 }
 
