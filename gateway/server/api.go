@@ -38,6 +38,7 @@ func (s *Server) openAPI(ctx context.Context) error {
 	s.rest = h
 	s.api = h
 	s.background(ctx, "events", h.Run)
+	s.background(ctx, "disk watch", s.watchDisk)
 	// Sessions that ended meanwhile reach all parts from here on.
 	s.background(ctx, "accounts", func(ctx context.Context) error { s.auth.Run(ctx); return nil })
 	if err := s.auth.RotateAdminToken(); err != nil {

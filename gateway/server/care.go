@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
+	"github.com/cordboard/cordboard/gateway/api"
 	"github.com/cordboard/cordboard/gateway/auth"
 	"github.com/cordboard/cordboard/gateway/config"
 	"github.com/cordboard/cordboard/gateway/event"
@@ -59,4 +61,28 @@ func BackupStopped(ctx context.Context, c *config.Config, log *slog.Logger, vers
 	}
 	s.onClose(s.db.Close)
 	return care{s}.Backup(ctx, w, recordings)
+}
+
+// watchEvery is how often the disk is looked at.
+const watchEvery = 30 * time.Second
+
+// watchDisk raises an alarm before the disk is full.
+func (s *Server) watchDisk(ctx context.Context) error {
+	raised := false
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		if sp, err := diskSpace(s.c.Data); err == nil {
+			f := diskFinding(s.c.Data, sp)
+			if full := f.Status == api.FindingFail; full != raised {
+				s.alarm("disk")(full, f.Detail)
+				raised = full
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }

@@ -59,6 +59,12 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		m.counter("cordboard_turn_refused_total", "What TURN refused.", float64(st.QuotaRefused), "why", "quota")
 		m.counter("cordboard_turn_refused_total", "What TURN refused.", float64(st.Unauthorized), "why", "credentials")
 	}
+	if sp, err := diskSpace(s.c.Data); err == nil {
+		m.gauge("cordboard_disk_free_bytes", "Free space where the data folder is.", float64(sp.free))
+	}
+	if leaf := s.leaf(); leaf != nil {
+		m.gauge("cordboard_certificate_expires_seconds", "When the certificate expires, in Unix time.", float64(leaf.NotAfter.Unix()))
+	}
 	for _, name := range s.alarms.names() {
 		m.gauge("cordboard_alarm", "1 while the alarm is active.", 1, "alarm", name)
 	}
