@@ -98,6 +98,7 @@ type outbound struct {
 	eventAt          int64  // of its last packet
 	eventOn          bool   // one was relayed and may go on
 	eventEnd         bool   // its end was relayed, though maybe not for the last time
+	eventWhole       bool   // it began with its end: the digit is sent anew, its packets are not relayed
 
 	packets uint32
 	octets  uint32
@@ -262,6 +263,10 @@ func (o *outbound) queueDigits(digits string, each time.Duration) error {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.queueLocked(digits, each)
+}
+
+func (o *outbound) queueLocked(digits string, each time.Duration) error {
 	if o.kind == kindNone {
 		return ErrNoDTMF
 	}
@@ -336,7 +341,7 @@ const eventPause = int64(100 * time.Millisecond)
 func (o *outbound) event(p *rtpPacket, inClock uint32, now int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.eventOK || o.paused || o.keyDown || len(p.payload) < dtmf.PayloadSize {
+	if !o.eventOK || o.paused || len(p.payload) < dtmf.PayloadSize || o.wholeLocked(p, inClock) || o.keyDown {
 		return
 	}
 	marker := false
@@ -361,6 +366,27 @@ func (o *outbound) event(p *rtpPacket, inClock uint32, now int64) {
 		o.source = 0
 	}
 	o.transmitLocked(&rtpPacket{pt: o.eventPT, marker: marker, seq: o.seq, ts: o.eventTS, ssrc: o.ssrc}, dtmf.PayloadSize, now)
+}
+
+// wholeLocked takes an event whose first packet is its end. Browsers send such
+// ones when they count its duration by the wrong clock, and phones that know no
+// beginning hear nothing, so the digit is sent anew in full.
+func (o *outbound) wholeLocked(p *rtpPacket, inClock uint32) bool {
+	if o.eventIn == p.ts && (o.eventOn || o.eventWhole) {
+		return o.eventWhole
+	}
+	o.eventWhole = false
+	e, err := dtmf.ParseEvent(p.payload)
+	if err != nil || !e.End || o.eventIn == p.ts || inClock == 0 {
+		return false
+	}
+	digit, ok := dtmf.Digit(e.Code)
+	if !ok {
+		return false
+	}
+	o.eventIn, o.eventOn, o.eventWhole = p.ts, false, true
+	each := time.Duration(e.Duration) * time.Second / time.Duration(inClock)
+	return o.queueLocked(string(rune(digit)), each) == nil
 }
 
 // digit sends what the digits queued by SendDTMF have for this packet time.
