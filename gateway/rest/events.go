@@ -341,11 +341,7 @@ var errCaughtUp = errors.New("caught up")
 // catchUp reads the stream itself from the cursor to the target.
 func (c *conn) catchUp(ctx context.Context, cursor, target uint64) (uint64, error) {
 	err := c.h.o.Facts.Read(ctx, cursor, func(f event.Fact) error {
-		it, err := newItem(f)
-		if err != nil {
-			it = item{seq: f.Seq}
-		}
-		if err := c.send(it); err != nil {
+		if err := c.send(newItem(f, c.h.o.Log)); err != nil {
 			return err
 		}
 		if cursor = f.Seq; cursor >= target {
@@ -413,29 +409,30 @@ func (c *conn) alive() bool {
 
 // send writes one fact if the client may see it.
 func (c *conn) send(it item) error {
-	if it.text == nil || !c.sees(it) {
+	e := it.encoded()
+	if e.text == nil || !c.sees(it.kind, e.about) {
 		return nil
 	}
 	_ = c.ws.SetWriteDeadline(time.Now().Add(writeWithin))
-	return c.ws.WriteMessage(websocket.TextMessage, it.text)
+	return c.ws.WriteMessage(websocket.TextMessage, e.text)
 }
 
 // sees says who sees what: the audit is for administrators; who may read sees
 // all the rest; an agent sees what is about them and about their campaigns.
-func (c *conn) sees(it item) bool {
+func (c *conn) sees(kind event.Kind, who about) bool {
 	switch {
-	case it.kind == event.KindAudit:
+	case kind == event.KindAudit:
 		return c.p.Can(auth.ScopeAdmin)
 	case c.p.Can(auth.ScopeRead):
 		return true
 	case c.p.Username == "":
 		return false
-	case it.Agent == c.p.Username:
+	case who.Agent == c.p.Username:
 		return true
 	}
-	name := it.Campaign
+	name := who.Campaign
 	if name == "" {
-		name = it.Queue
+		name = who.Queue
 	}
 	return name != "" && slices.ContainsFunc(c.h.o.Directory.ForAgent(c.p.Username), is(name))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -17,11 +16,18 @@ import (
 // resume.
 const ringSize = 8192
 
-// item is a fact as it goes to clients, encoded once for all of them.
+// item is a fact as it goes to clients, encoded once for all of them, and only
+// when there is one who asks.
 type item struct {
-	seq  uint64
-	kind event.Kind
+	seq     uint64
+	kind    event.Kind
+	encoded func() encoded
+}
+
+// encoded is what clients need of a fact. The text is nil if it has none.
+type encoded struct {
 	about
+
 	text []byte
 }
 
@@ -32,17 +38,19 @@ type about struct {
 	Queue    string `json:"queue"`
 }
 
-func newItem(f event.Fact) (item, error) {
-	it := item{seq: f.Seq, kind: f.Type}
-	if err := json.Unmarshal(f.Data, &it.about); err != nil {
-		it.about = about{} // then only those who see everything see it
-	}
-	text, err := json.Marshal(api.Event{Seq: f.Seq, Time: f.Time, Type: string(f.Type), Data: f.Data})
-	if err != nil {
-		return item{}, fmt.Errorf("encode fact %d: %w", f.Seq, err)
-	}
-	it.text = text
-	return it, nil
+func newItem(f event.Fact, log *slog.Logger) item {
+	return item{seq: f.Seq, kind: f.Type, encoded: sync.OnceValue(func() encoded {
+		var e encoded
+		if err := json.Unmarshal(f.Data, &e.about); err != nil {
+			e.about = about{} // then only those who see everything see it
+		}
+		var err error
+		if e.text, err = json.Marshal(api.Event{Seq: f.Seq, Time: f.Time, Type: string(f.Type), Data: f.Data}); err != nil {
+			log.Error("fact not shown", "seq", f.Seq, "err", err)
+			e.text = nil
+		}
+		return e
+	})}
 }
 
 // hub reads the stream once for all clients and keeps its newest facts in a
@@ -74,12 +82,7 @@ func (b *hub) run(ctx context.Context) error {
 	b.mu.Unlock()
 	for ctx.Err() == nil {
 		err := b.facts.Read(ctx, after, func(f event.Fact) error {
-			it, err := newItem(f)
-			if err != nil {
-				b.log.ErrorContext(ctx, "fact not shown", "seq", f.Seq, "err", err)
-				it = item{seq: f.Seq}
-			}
-			b.add(it)
+			b.add(newItem(f, b.log))
 			after = f.Seq
 			return nil
 		})
