@@ -176,6 +176,7 @@ func Demo() *Config {
 	}
 	c.TURN.PublicIP = loop
 	c.Media.PublicIP = loop
+	c.Drain = 3 * time.Second // its customers are no people who wait
 	return c
 }
 
