@@ -122,6 +122,7 @@ func clientTLS(ca string, t Target) (*tls.Config, error) {
 	file := ca
 	if file == "" && t.Server == "" && t.Config != nil {
 		file = t.Config.HTTP.TLS.Cert
+		conf.ServerName = t.Config.HTTP.TLS.ACME // the only name that it has a certificate for
 	}
 	if file == "" {
 		return conf, nil

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/crypto/acme"
+
 	"github.com/cordboard/cordboard/gateway/trunk"
 	"github.com/cordboard/cordboard/gateway/turn"
 )
@@ -151,9 +153,7 @@ func (s *Server) serveHTTP(ctx context.Context, name, addr string, secure bool, 
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
 	if secure {
-		conf := s.tls.Clone()
-		conf.NextProtos = []string{"http/1.1"}
-		l = tls.NewListener(l, conf)
+		l = tls.NewListener(l, webTLS(s.tls))
 	}
 	if name == "http.listen" {
 		s.sockets.http = l.Addr().String()
@@ -178,6 +178,17 @@ func (s *Server) serveHTTP(ctx context.Context, name, addr string, secure bool, 
 		return err
 	})
 	return nil
+}
+
+// webTLS is for HTTP/1.1, and for the authority's question whether the name is
+// ours, which comes as a protocol of its own (RFC 8737).
+func webTLS(c *tls.Config) *tls.Config {
+	conf := c.Clone()
+	conf.NextProtos = []string{"http/1.1"}
+	if slices.Contains(c.NextProtos, acme.ALPNProto) {
+		conf.NextProtos = append(conf.NextProtos, acme.ALPNProto)
+	}
+	return conf
 }
 
 // listenTURN serves STUN and TURN on what the configuration names. A client
