@@ -43,11 +43,32 @@ func Run(t testing.TB, onLine func(string), path string, args ...string) *Proces
 // RunIn is Run in a folder and with more variables of the environment.
 func RunIn(t testing.TB, dir string, env []string, onLine func(string), path string, args ...string) *Process {
 	t.Helper()
+	return prepare(dir, env, path, args).start(t, onLine)
+}
+
+// runPiped is RunIn with a standard input.
+func runPiped(t testing.TB, dir string, onLine func(string), path string, args ...string) (*Process, io.WriteCloser) {
+	t.Helper()
+	p := prepare(dir, nil, path, args)
+	stdin, err := p.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = stdin.Close() })
+	return p.start(t, onLine), stdin
+}
+
+func prepare(dir string, env []string, path string, args []string) *Process {
 	p := &Process{name: path[strings.LastIndexByte(path, '/')+1:], lines: NewLog[string](), done: make(chan struct{})}
 	p.cmd = exec.Command(path, args...) //nolint:gosec,noctx // the test names it; ended by the clean-up
 	p.cmd.Dir = dir
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	return p
+}
+
+func (p *Process) start(t testing.TB, onLine func(string)) *Process {
+	t.Helper()
 	out, err1 := p.cmd.StdoutPipe()
 	errs, err2 := p.cmd.StderrPipe()
 	if err := errors.Join(err1, err2, p.cmd.Start()); err != nil {
