@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/cordboard/cordboard/gateway/agent"
@@ -39,7 +40,13 @@ func (h *Handler) agentRoutes() {
 			Body api.Break
 		},
 		) (*agentOutput, error) {
-			return h.steer(ctx, in.Agent, "agent break", func(name string) error { return h.o.Agents.Break(ctx, name, in.Body.Motive, in.Body.Comment) })
+			return h.steer(ctx, in.Agent, "agent break", func(name string) error {
+				// AGENT-08: the breaks are those of the agent's campaigns; without any, each motive will do.
+				if known := h.o.Directory.Breaks(name); len(known) > 0 && !slices.Contains(known, in.Body.Motive) {
+					return Refuse(http.StatusUnprocessableEntity, "unknown_break", "the agent's campaigns have no such break")
+				}
+				return h.o.Agents.Break(ctx, name, in.Body.Motive, in.Body.Comment)
+			})
 		})
 	add(h, route{http.MethodPost, "/agents/{agent}/unbreak", "agentUnbreak", "agents", "End a break or a pause", who, http.StatusOK, false},
 		func(ctx context.Context, in *AgentPath) (*agentOutput, error) {
