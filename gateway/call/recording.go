@@ -51,7 +51,19 @@ func (c *Call) startRecording() {
 // recordingFailed raises the alarm; the call goes on (design: disk full).
 func (c *Call) recordingFailed(err error) {
 	c.log.Error("recording stopped", "err", err)
-	c.journal(event.Alarm{Name: "recording", Active: true, Message: fmt.Sprintf("call %s is not recorded: %v", c.ID, err)})
+	c.recordingAlarm(true, fmt.Sprintf("call %s is not recorded: %v", c.ID, err))
+}
+
+// recordingAlarm raises the alarm, or lowers it once a whole recording could
+// be written again.
+func (c *Call) recordingAlarm(active bool, message string) {
+	if was := c.sw.recordingAlarm.Swap(active); !active && !was {
+		return
+	}
+	if c.sw.o.Alarm != nil {
+		c.sw.o.Alarm(active, message)
+	}
+	c.journal(event.Alarm{Name: "recording", Active: active, Message: message})
 }
 
 // agent changes whose voice is on the right side; nil = nobody's.
@@ -79,9 +91,12 @@ func (c *Call) stopRecording() {
 func (r *recording) finish(c *Call) {
 	r.once.Do(func() {
 		info, err := r.rec.Stop()
-		if err != nil && !errors.Is(err, media.ErrRecorderClosed) {
+		switch {
+		case err != nil && !errors.Is(err, media.ErrRecorderClosed):
 			c.log.Error("finish recording", "err", err)
-			c.journal(event.Alarm{Name: "recording", Active: true, Message: fmt.Sprintf("recording of call %s is incomplete: %v", c.ID, err)})
+			c.recordingAlarm(true, fmt.Sprintf("recording of call %s is incomplete: %v", c.ID, err))
+		case err == nil && info.Lost == 0:
+			c.recordingAlarm(false, "recordings can be written")
 		}
 		c.journal(event.RecordingFinished{
 			CallID: c.ID, Path: filepath.ToSlash(r.path), DurationMs: info.Duration.Milliseconds(),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cordboard/cordboard/gateway/event"
@@ -80,6 +81,9 @@ type Options struct {
 	AgentCodecs func(f sip.Flow, customer string) []string
 	// ReattachFor is how long a lost agent's call is kept for them (30 s).
 	ReattachFor time.Duration
+	// Alarm, if given, is told that a recording could not be written, and that
+	// recordings can be written again.
+	Alarm func(active bool, message string)
 	// MaxCalls bounds the calls at once; 0 = no bound.
 	MaxCalls int
 	Now      func() time.Time
@@ -96,6 +100,8 @@ type Switch struct {
 	draining bool
 	closing  bool
 	empty    chan struct{} // closed once no call is left while draining
+
+	recordingAlarm atomic.Bool
 
 	wg sync.WaitGroup // calls and finishing recordings
 }
