@@ -29,6 +29,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	m := sink{ch}
 	s := c.s
 	m.gauge("cordboard_calls", "Live calls.", float64(s.calls.Count()))
+	refused, setUps, average := s.admitted.stats()
+	m.counter("cordboard_calls_shed_total", "Calls refused with 503 because the gateway had no time for them.", float64(refused))
+	m.gauge("cordboard_call_set_ups", "Calls that are being set up.", float64(setUps))
+	m.gauge("cordboard_call_set_up_seconds", "How long setting a call up takes on average.", average.Seconds())
 	m.gauge("cordboard_registrations", "Registered phones.", float64(s.registrar.Count()))
 	c.agents(m)
 	c.queues(m)

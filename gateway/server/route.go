@@ -39,6 +39,7 @@ func (h handler) Invite(d *sip.Dialog) {
 	ctx, cancel := context.WithTimeout(context.Background(), routeTimeout) //nolint:forbidigo // the call outlives its INVITE, and so the handler's caller gives none
 	defer cancel()
 	r := d.Request()
+	arrived := time.Now()
 	if s.fromPhone(r) {
 		s.phoneCall(ctx, d)
 		return
@@ -48,7 +49,21 @@ func (h handler) Invite(d *sip.Dialog) {
 		s.refuse(ctx, d, err)
 		return
 	}
+	done, ok := s.admitted.enter(arrived)
+	if !ok {
+		s.shed(ctx, d)
+		return
+	}
 	s.trunkCall(ctx, d, line)
+	done(time.Now())
+}
+
+// shed refuses a call that the gateway has no time for. It says so in the
+// metrics, not in the log: thousands of lines would not help.
+func (s *Server) shed(ctx context.Context, d *sip.Dialog) {
+	if err := d.Reject(503, "Service Unavailable", sip.Header{Name: "Retry-After", Value: retryAfter}); err != nil {
+		s.log.DebugContext(ctx, "shed a call", "err", err)
+	}
 }
 
 // fromPhone reports whether a request came from a phone of ours: over a

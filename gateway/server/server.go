@@ -69,6 +69,7 @@ type Server struct {
 	queues    *queue.Runner
 
 	sockets  sockets
+	admitted admission
 	alarms   alarms
 	api      http.Handler
 	rest     *rest.Handler
