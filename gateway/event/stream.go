@@ -24,7 +24,7 @@ const (
 	maxSkip = 1_000_000
 	// duplicates is how long the server remembers message ids. It is only the
 	// second guard against doubles; see publisher.reconcile.
-	duplicates = 2 * time.Minute
+	duplicates = 20 * time.Second
 )
 
 // Stream is the durable stream of facts. It implements Journal and is safe for

@@ -258,6 +258,7 @@ func (d *Dialog) end(c Cause) {
 	d.e.dialogs.remove(d)
 	d.events.post(func() {
 		d.ev.Ended(c)
+		d.ev = NoEvents{} // transactions keep the dialog for half a minute; the call behind it is free now
 		close(d.done)
 	})
 }
