@@ -189,6 +189,7 @@ func (s *Server) openCalls(ctx context.Context) error {
 		Log: s.log, Journal: s.stream, Signalling: s.endpoint, Locator: s.registrar, Carriers: s.trunks,
 		Media: s.engine, Sounds: s.sounds, Recorder: s.recorder, Recordings: s.c.Path("recordings"),
 		AgentCodecs: s.agentCodecs, Endpoint: s.endpointOf, ReattachFor: s.c.Reattach, Prompt: s.promptFor,
+		Alarm:          s.alarm("recording"),
 		SessionExpires: s.c.SIP.SessionExpires, MaxCalls: s.maxCalls(),
 	})
 	if err != nil {
