@@ -258,6 +258,24 @@ func (d *demonstration) setUp(ctx context.Context) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	d.accounts = f
+	return s.keepConfiguration(s.c.Path(demoConfig))
+}
+
+// demoConfig is the demonstration's configuration in the data folder, by which
+// the other commands find it.
+const demoConfig = "demo.yaml"
+
+// keepConfiguration writes the configuration in force.
+func (s *Server) keepConfiguration(path string) error {
+	c := *s.c
+	c.Data = absolute(c.Data)
+	b, err := c.YAML()
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil { // addresses of databases may hold passwords
+		return fmt.Errorf("write %s: %w", path, err)
+	}
 	return nil
 }
 
@@ -300,6 +318,7 @@ func (d *demonstration) print() {
 	d.out.printf("Cordboard demo: %s", f.URL)
 	d.out.printf("  SIP over WebSocket %s · SIP udp %s · TURN udp %s", f.SIP.WSS, f.SIP.UDP, f.TURN.UDP)
 	d.out.printf("  simulated carrier on udp %s · everything about it in %s", f.Carrier, d.s.c.Path("demo.json"))
+	d.out.printf("  other commands: gateway doctor --config %s", d.s.c.Path(demoConfig))
 	d.out.printf("  accounts:")
 	for _, a := range f.Accounts {
 		d.out.printf("    %-10s %-28s extension %s  %s", a.Username, a.Password, a.Extension, strings.Join(a.Roles, ", "))
