@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -39,7 +40,7 @@ func (e environment) value(key string) string {
 
 // with is the environment with one more variable.
 func (e environment) with(key, value string) environment {
-	e.vars = append(e.vars[:len(e.vars):len(e.vars)], "CORDBOARD_"+key+"="+value)
+	e.vars = append(slices.Clip(e.vars), "CORDBOARD_"+key+"="+value)
 	return e
 }
 
@@ -68,7 +69,7 @@ func (e environment) ask(t *testing.T, method, path string, in, out any) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -278,7 +279,7 @@ func TestSetUpLinkWorksOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer res.Body.Close()
+		defer func() { _ = res.Body.Close() }()
 		return res.StatusCode
 	}
 	if code := setUp("first"); code != http.StatusCreated {
@@ -331,7 +332,7 @@ func TestWhatStandsInTheWayIsNamed(t *testing.T) {
 			}
 		}
 		name := strings.ToLower(strings.Replace(key, "_", ".", 1))
-		code, _, errs := gateway(t, append(other.vars[:len(other.vars):len(other.vars)], "CORDBOARD_"+key+"="+value), "serve")
+		code, _, errs := gateway(t, append(slices.Clip(other.vars), "CORDBOARD_"+key+"="+value), "serve")
 		if code != 1 || !strings.Contains(errs, name+": ") || !strings.Contains(errs, strings.TrimPrefix(value, "http://")) || !strings.Contains(errs, "in use") {
 			t.Errorf("%s: exit %d, %q", name, code, errs)
 		}
@@ -340,7 +341,7 @@ func TestWhatStandsInTheWayIsNamed(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	code, _, errs = gateway(t, append(other.vars[:len(other.vars):len(other.vars)], "CORDBOARD_DATA="+filepath.Join(file, "data")), "serve")
+	code, _, errs = gateway(t, append(slices.Clip(other.vars), "CORDBOARD_DATA="+filepath.Join(file, "data")), "serve")
 	if code != 1 || !strings.Contains(errs, "data folder") || !strings.Contains(errs, file) {
 		t.Errorf("no folder: exit %d, %q", code, errs)
 	}

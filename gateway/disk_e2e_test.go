@@ -40,7 +40,7 @@ func TestDiskNearlyFull(t *testing.T) {
 		if err != nil {
 			return false
 		}
-		defer res.Body.Close()
+		defer func() { _ = res.Body.Close() }()
 		b, err := io.ReadAll(res.Body)
 		return err == nil && strings.Contains(string(b), `cordboard_alarm{alarm="disk"} 1`)
 	})

@@ -50,16 +50,16 @@ func TestStateFileIsDocumented(t *testing.T) {
 		"### Keys of a campaign": reflect.TypeFor[api.Campaign](), "### Keys of a disposition": reflect.TypeFor[api.Disposition](),
 	} {
 		text := section(t, doc, heading)
-		for i := range typ.NumField() {
-			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		for f := range typ.Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if !regexp.MustCompile(`(?m)^\|[^|]*` + "`" + name + "`").MatchString(text) {
 				t.Errorf("%s: %s is missing", heading, name)
 			}
 		}
 	}
 	for _, inner := range []reflect.Type{reflect.TypeFor[api.Device](), reflect.TypeFor[api.Member]()} {
-		for i := range inner.NumField() {
-			name, _, _ := strings.Cut(inner.Field(i).Tag.Get("json"), ",")
+		for f := range inner.Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if !strings.Contains(doc, "`"+name+"`") {
 				t.Errorf("%s of %s is missing", name, inner)
 			}
@@ -134,7 +134,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)

@@ -52,12 +52,12 @@ func free(t *testing.T, n int) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
+		defer func() { _ = l.Close() }()
 		c, err := net.ListenPacket("udp", l.Addr().String())
 		if err != nil {
 			continue
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		out = append(out, l.Addr().String())
 	}
 	return out

@@ -76,16 +76,16 @@ func (h *Handler) backup(ctx context.Context, in *struct {
 	h.audit(ctx, "backup made", "")
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		defer h.saving.Unlock()
-		r, w := humago.Unwrap(hc)
+		_, w := humago.Unwrap(hc)
 		w.Header().Set("Content-Type", "application/zip")
 		w.Header().Set("Content-Disposition", `attachment; filename="cordboard-`+time.Now().UTC().Format("20060102-150405")+`.zip"`)
 		rc := http.NewResponseController(w)
 		// The answer has begun: a client does not ask again when it is cut.
 		if err := rc.Flush(); err != nil {
-			h.o.Log.DebugContext(r.Context(), "begin a backup", "err", err)
+			h.o.Log.DebugContext(ctx, "begin a backup", "err", err)
 		}
-		if err := h.o.Care.Backup(r.Context(), &patient{ResponseWriter: w, rc: rc}, in.Recordings); err != nil {
-			h.o.Log.ErrorContext(r.Context(), "backup not made", "err", err)
+		if err := h.o.Care.Backup(ctx, &patient{ResponseWriter: w, rc: rc}, in.Recordings); err != nil {
+			h.o.Log.ErrorContext(ctx, "backup not made", "err", err)
 			panic(http.ErrAbortHandler)
 		}
 	}}, nil

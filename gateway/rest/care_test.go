@@ -64,7 +64,7 @@ func TestBackupIsStreamedAndCutWhenItFails(t *testing.T) {
 		if err != nil {
 			return "", err
 		}
-		defer res.Body.Close()
+		defer func() { _ = res.Body.Close() }()
 		if res.StatusCode != http.StatusOK {
 			t.Fatalf("status %d", res.StatusCode)
 		}

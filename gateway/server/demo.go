@@ -198,7 +198,7 @@ func (d *demonstration) setUp(ctx context.Context) error {
 	s := d.s
 	path := s.c.Path("demo.json")
 	old := demoFile{}
-	if b, err := os.ReadFile(path); err == nil {
+	if b, err := os.ReadFile(path); err == nil { //nolint:gosec // a file of the data folder
 		if err := json.Unmarshal(b, &old); err != nil {
 			return fmt.Errorf("read %s: %w", path, err)
 		}

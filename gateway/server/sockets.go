@@ -231,7 +231,7 @@ func (s *Server) listenTURN(ctx context.Context, _ string) error {
 	}
 	o.PeerAddr = media
 	o.PeerPorts = s.mediaPorts()
-	srv, err := turn.New(o)
+	srv, err := turn.New(o) //nolint:contextcheck // it lives until Close
 	if err != nil {
 		return err
 	}

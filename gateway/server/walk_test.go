@@ -53,7 +53,7 @@ func TestWalk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer car.Close()
+	defer func() { _ = car.Close() }()
 
 	m, err := s.auth.MakeUser(ctx, nil, auth.UserSpec{Username: "ana", Extension: "2101", Password: "Rio-Negro-58", Roles: []auth.Role{auth.RoleAgent}})
 	if err != nil {
@@ -93,7 +93,7 @@ func TestWalk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer phone.Close()
+	defer func() { _ = phone.Close() }()
 	if err := phone.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
