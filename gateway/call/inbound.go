@@ -25,6 +25,9 @@ type Inbound struct {
 // still unanswered. On error the caller rejects the dialog (see SIPStatus) and
 // keeps the trunk's channel.
 func (s *Switch) Inbound(d *sip.Dialog, in Inbound, owner Owner) (*Call, error) {
+	if err := s.admits(in.Urgent); err != nil {
+		return nil, err
+	}
 	ev := newPortEvents()
 	port, err := s.o.Media.NewRTP(media.RTPOptions{Codecs: in.Codecs, SDES: in.SDES, Label: in.ID}, ev)
 	if err != nil {

@@ -2,8 +2,10 @@ package call
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -146,10 +148,10 @@ type talk struct {
 	tone    float64
 	silent  bool
 	heard   []int16 // the last second
-	early   bool
 	version int
-	pressed string
-	pts     map[uint8]string
+	// direction is what this side says when the gateway offers.
+	direction string
+	pressed   string
 }
 
 func (p *peer) newTalk() *talk {
@@ -213,9 +215,6 @@ func (c *talk) take(b []byte) {
 func (c *talk) Progress(code int, _ string, sdp []byte) {
 	if len(sdp) > 0 {
 		c.take(sdp)
-		c.mu.Lock()
-		c.early = true
-		c.mu.Unlock()
 	}
 	select {
 	case c.progress <- code:
@@ -236,7 +235,10 @@ func (c *talk) Offer(offer []byte) (answer []byte, code int) {
 	if len(offer) > 0 {
 		c.take(offer)
 	}
-	return c.sdp("sendrecv"), 200
+	c.mu.Lock()
+	direction := c.direction
+	c.mu.Unlock()
+	return c.sdp(cmp.Or(direction, "sendrecv")), 200
 }
 
 // Info implements sip.Events.
@@ -266,11 +268,19 @@ func (c *talk) speak(stop <-chan struct{}) {
 	pkt[0], pkt[1] = 0x80, 8
 	binary.BigEndian.PutUint32(pkt[8:], uint32(c.port))
 	pcm := make([]int16, 160)
+	start := time.Now()
 	for n := 0; ; n++ {
+		if time.Since(start) < time.Duration(n)*20*time.Millisecond { // else a busy machine is behind
+			select {
+			case <-tick.C:
+			case <-stop:
+				return
+			}
+		}
 		select {
-		case <-tick.C:
 		case <-stop:
 			return
+		default:
 		}
 		c.mu.Lock()
 		far, hz, silent := c.far, c.tone, c.silent
@@ -331,17 +341,38 @@ func (c *talk) quiet() bool {
 	return len(c.heard) >= 1600 && power(c.heard[len(c.heard)-1600:]) < 100
 }
 
-// hearsMusic reports whether the last second was sound of many tones.
+// hearsMusic reports whether the last 400 ms were sound of many tones.
 func (c *talk) hearsMusic() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.heard) == 8000 && power(c.heard) > 100 && share(c.heard[6400:], toneA) < 0.3 && share(c.heard[6400:], toneB) < 0.3
+	if len(c.heard) < 3200 {
+		return false
+	}
+	last := c.heard[len(c.heard)-3200:]
+	return power(last) > 100 && share(last, toneA) < 0.3 && share(last, toneB) < 0.3
 }
 
 func (c *talk) keys() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.pressed
+}
+
+// tone is a second of a sine.
+func tone(hz float64, rate int) []int16 {
+	pcm := make([]int16, rate)
+	for i := range pcm {
+		pcm[i] = int16(8000 * math.Sin(2*math.Pi*hz*float64(i)/float64(rate)))
+	}
+	return pcm
+}
+
+func statusCode(err error) int {
+	var se *sip.StatusError
+	if errors.As(err, &se) {
+		return se.Code
+	}
+	return 0
 }
 
 func power(pcm []int16) float64 {

@@ -135,14 +135,28 @@ func New(ctx context.Context, o Options) (*Switch, error) {
 func (s *Switch) admit(c *Call) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.closing, s.draining && !c.Urgent:
-		return ErrDraining
-	case s.o.MaxCalls > 0 && len(s.calls) >= s.o.MaxCalls && !c.Urgent:
-		return ErrOverload
+	if err := s.admitsLocked(c.Urgent); err != nil {
+		return err
 	}
 	s.calls[c.ID] = c
 	s.wg.Add(1) // Done by forget
+	return nil
+}
+
+// admits reports why there can be no new call, before anything is made for it.
+func (s *Switch) admits(urgent bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.admitsLocked(urgent)
+}
+
+func (s *Switch) admitsLocked(urgent bool) error {
+	switch {
+	case s.closing, s.draining && !urgent:
+		return ErrDraining
+	case s.o.MaxCalls > 0 && len(s.calls) >= s.o.MaxCalls && !urgent:
+		return ErrOverload
+	}
 	return nil
 }
 
