@@ -57,17 +57,6 @@ func TestBaresipCustomerWithSRTP(t *testing.T) {
 	}
 }
 
-// wait lets a call go on for a while: talking takes time.
-func wait(t *testing.T, d time.Duration) {
-	t.Helper()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-t.Context().Done():
-	}
-}
-
 // TestBaresipDeskPhone: an agent signs in with a registered desk phone as their
 // endpoint; the phone rings, is heard, holds and comes back.
 func TestBaresipDeskPhone(t *testing.T) {

@@ -3,7 +3,6 @@
 package e2e_test
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -34,11 +33,8 @@ func TestChromiumPhone(t *testing.T) {
 	b.Next(t, "registered")
 	ana.AgentIs(t, "me", "available")
 
-	far := g.Baresip(t, harness.BaresipOptions{
-		Account: fmt.Sprintf("<sip:%s@%s;transport=udp>;regint=0;audio_codecs=PCMA/8000/1", customer, g.UDP),
-		Play:    harness.ToneFile(t, customerHz, toneFor),
-	})
-	far.Do(t, "dial", fmt.Sprintf("sip:%s@%s", did, g.UDP))
+	far := customerOf(t, g, customer)
+	call(t, g, far, did)
 	rings := b.Next(t, "incoming")
 	entered, _ := harness.Fact[event.QueueEntered](t, facts, 0, nil)
 	if rings.From != customer || rings.CallID != entered.CallID || rings.Campaign != "Support<-" {

@@ -31,8 +31,8 @@ const (
 	heldHz     = 710
 )
 
-// toneFor is longer than any call of these tests; the phone repeats it anyway.
-const toneFor = 20 * time.Second
+// toneFor is longer than any call of these tests: baresip hangs up at its end.
+const toneFor = time.Minute
 
 // users is the part of a state file with agents of the tests, each with a desk
 // phone: ana is 2101, bob is 2102 and so on.
@@ -76,3 +76,29 @@ func answering(t *testing.T, name string) harness.PhoneOptions {
 }
 
 func signIn(name string) api.SignIn { return api.SignIn{Username: name, Password: password} }
+
+// customerOf is baresip as a customer of a number who says customerHz.
+func customerOf(t *testing.T, g *harness.Gateway, from string) *harness.Baresip {
+	t.Helper()
+	return g.Baresip(t, harness.BaresipOptions{
+		Account: fmt.Sprintf("<sip:%s@%s;transport=udp>;regint=0;audio_codecs=PCMA/8000/1", from, g.UDP),
+		Play:    harness.ToneFile(t, customerHz, toneFor),
+	})
+}
+
+// call lets a customer call a number of ours.
+func call(t *testing.T, g *harness.Gateway, who *harness.Baresip, number string) {
+	t.Helper()
+	who.Do(t, "dial", fmt.Sprintf("sip:%s@%s", number, g.UDP))
+}
+
+// wait lets a call go on for a while: talking takes time.
+func wait(t *testing.T, d time.Duration) {
+	t.Helper()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.Context().Done():
+	}
+}

@@ -154,3 +154,44 @@ func (a *Audio) WantNoTone(t testing.TB, what string, channel int, hz float64) {
 		t.Errorf("%s: %v of %.0f Hz in %v, want none", what, got, hz, a.Duration())
 	}
 }
+
+// Envelope is how loud a channel is, a value for each 20 ms, as the ear takes
+// loudness: by its logarithm.
+func (a *Audio) Envelope(channel int) []float64 {
+	const frame = Rate / 50
+	pcm := a.Channels[channel]
+	out := make([]float64, 0, len(pcm)/frame)
+	for i := 0; i+frame <= len(pcm); i += frame {
+		out = append(out, math.Log(1+math.Sqrt(power(pcm[i:i+frame]))/50))
+	}
+	return out
+}
+
+// Likeness compares two envelopes at the best shift of said against heard: 1 is
+// the same speech, about 0 is other speech. said may be cut off in heard; at
+// least overlap frames of it are compared.
+func Likeness(heard, said []float64, overlap int) float64 {
+	best := -1.0
+	for shift := overlap - len(said); shift <= len(heard)-overlap; shift++ {
+		from, to := max(0, shift), min(len(heard), shift+len(said))
+		if to-from < overlap {
+			continue
+		}
+		best = max(best, correlation(heard[from:to], said[from-shift:to-shift]))
+	}
+	return best
+}
+
+func correlation(x, y []float64) float64 {
+	var sx, sy, sxx, syy, sxy float64
+	for i := range x {
+		sx, sy = sx+x[i], sy+y[i]
+		sxx, syy, sxy = sxx+x[i]*x[i], syy+y[i]*y[i], sxy+x[i]*y[i]
+	}
+	n := float64(len(x))
+	vx, vy := sxx-sx*sx/n, syy-sy*sy/n
+	if vx <= 0 || vy <= 0 {
+		return 0
+	}
+	return (sxy - sx*sy/n) / math.Sqrt(vx*vy)
+}

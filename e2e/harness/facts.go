@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -60,7 +61,7 @@ func (f *Facts) follow(ctx context.Context, g *Gateway, last uint64) uint64 {
 		return last
 	}
 	d := websocket.Dialer{TLSClientConfig: tr.TLSClientConfig, HandshakeTimeout: 10 * time.Second}
-	ws, res, err := d.DialContext(ctx, fmt.Sprintf("wss://%s/api/v1/events?since=%d", g.HTTP, last), http.Header{"Authorization": {"Bearer " + token}})
+	ws, res, err := d.DialContext(ctx, fmt.Sprintf("ws%s/api/v1/events?since=%d", strings.TrimPrefix(g.base, "http"), last), http.Header{"Authorization": {"Bearer " + token}})
 	if res != nil {
 		_ = res.Body.Close()
 	}

@@ -46,6 +46,7 @@ type Gateway struct {
 	Dir, Config string
 
 	o       Options
+	base    string // of the API
 	block   *block
 	process *Process
 	http    *http.Client
@@ -62,6 +63,7 @@ func Start(t testing.TB, o Options) *Gateway {
 	}
 	g.Config = filepath.Join(t.TempDir(), "cordboard.yaml")
 	g.Addresses = addresses(t, g.block)
+	g.base = "https://" + g.HTTP
 	codec := o.AgentCodec
 	if codec == "" {
 		codec = "auto"
@@ -100,6 +102,33 @@ func write(t testing.TB, path, text string) {
 func (g *Gateway) start(t testing.TB) {
 	t.Helper()
 	g.process = RunIn(t, "", g.o.Env, nil, Program(t, "gateway"), "serve", "--config", g.Config)
+	g.ready(t)
+}
+
+// StartDemo runs `gateway demo` until the end of the test and waits for its
+// last start-up line.
+func StartDemo(t testing.TB) *Gateway {
+	t.Helper()
+	g := &Gateway{Dir: filepath.Join(t.TempDir(), "data"), block: newBlock(t)}
+	g.Addresses = addresses(t, g.block)
+	g.base = "http://" + g.HTTP
+	env := []string{"CORDBOARD_HTTP_LISTEN=" + g.base, fmt.Sprintf("CORDBOARD_MEDIA_RTP_PORTS=%d-%d", g.RTP[0], g.RTP[1])}
+	for k, v := range map[string]string{
+		"SIP_UDP": g.UDP, "SIP_TCP": g.TCP, "SIP_TLS": g.TLS, "SIP_WSS": g.WSS,
+		"TURN_UDP": g.TURNUDP, "TURN_TCP": g.TURNTCP, "TURN_TLS": g.TURNTLS, "MEDIA_WEBRTC_UDP": g.WebRTC,
+	} {
+		env = append(env, "CORDBOARD_"+k+"="+v)
+	}
+	g.process = RunIn(t, "", env, nil, Program(t, "gateway"), "demo", "--data", g.Dir)
+	if _, ok := g.process.lines.Wait(t.Context(), 2*Patience, 0, func(s string) bool { return s == "ready" }); !ok {
+		t.Fatalf("the demo does not start:\n%s", g.process.Tail(20))
+	}
+	g.ready(t)
+	return g
+}
+
+func (g *Gateway) ready(t testing.TB) {
+	t.Helper()
 	Until(t, 2*Patience, "the gateway is ready", func() bool {
 		if g.process.Exited(0) {
 			t.Fatalf("the gateway ended:\n%s", g.process.Tail(20))
@@ -132,8 +161,8 @@ func (g *Gateway) trust() error {
 	return nil
 }
 
-// URL is the address of the API: https://127.0.0.1:PORT.
-func (g *Gateway) URL() string { return "https://" + g.HTTP }
+// URL is the address of the API: https://127.0.0.1:PORT, of a demo with http.
+func (g *Gateway) URL() string { return g.base }
 
 // CA is the file with the gateway's certificate.
 func (g *Gateway) CA() string { return filepath.Join(g.Dir, "tls", "cert.pem") }

@@ -52,6 +52,7 @@ func (g *Gateway) Sipp(t testing.TB, o SippOptions) *Sipp {
 		o.Patience = time.Minute
 	}
 	media := strconv.Itoa(g.RTPPort(t))
+	_ = g.RTPPort(t) // sipp's sockets for video are two ports further
 	var args []string
 	if o.Remote != "" {
 		args = append(args, o.Remote)
@@ -75,7 +76,16 @@ func (g *Gateway) Sipp(t testing.TB, o SippOptions) *Sipp {
 	if o.Tone > 0 {
 		rawTone(t, filepath.Join(dir, "tone.al"), o.Tone)
 	}
-	return &Sipp{Port: o.Port, Process: RunIn(t, dir, nil, func(string) {}, path, append(args, o.Args...)...)}
+	p := RunIn(t, dir, nil, func(string) {}, path, append(args, o.Args...)...)
+	if o.Remote == "" {
+		Until(t, Patience, "sipp listens", func() bool {
+			if p.Exited(0) {
+				t.Fatalf("sipp ended:\n%s", p.Tail(20))
+			}
+			return !free(o.Port)
+		})
+	}
+	return &Sipp{Port: o.Port, Process: p}
 }
 
 // Succeeds waits until sipp has ended and fails the test unless all its calls
