@@ -38,6 +38,12 @@ type rig struct {
 // its configuration.
 func newRig(t *testing.T, n int, change func(*company), config ...string) *rig {
 	t.Helper()
+	return newRigIn(t, "", n, change, config...)
+}
+
+// newRigIn is newRig with a data folder.
+func newRigIn(t *testing.T, dir string, n int, change func(*company), config ...string) *rig {
+	t.Helper()
 	r := &rig{t: t, http: &http.Client{
 		Timeout:   20 * time.Second,
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
@@ -47,7 +53,7 @@ func newRig(t *testing.T, n int, change func(*company), config ...string) *rig {
 	if change != nil {
 		change(&c)
 	}
-	r.Gateway = harness.Start(t, harness.Options{Config: strings.Join(config, "\n"), State: c.state()})
+	r.Gateway = harness.Start(t, harness.Options{Dir: dir, Config: strings.Join(config, "\n"), State: c.state()})
 	return r
 }
 

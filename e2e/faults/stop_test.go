@@ -272,7 +272,7 @@ func fill(t *testing.T, name string) {
 	}
 	defer func() { _ = f.Close() }()
 	block := make([]byte, 4096)
-	for range 10_000 {
+	for range 100_000 {
 		if _, err := f.Write(block); err != nil {
 			if !errors.Is(err, syscall.ENOSPC) {
 				t.Fatal(err)
