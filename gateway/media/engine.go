@@ -68,6 +68,7 @@ type Engine struct {
 	pool   *portPool
 	mux    *webrtcMux
 	shards []*shard
+	loops  []*loop // none where a goroutine reads each socket
 	done   chan struct{}
 	wg     sync.WaitGroup
 	source atomic.Uint64
@@ -107,6 +108,14 @@ func New(o Options) (*Engine, error) {
 		e.wg.Go(e.mux.run)
 	}
 	for range runtime.GOMAXPROCS(0) {
+		l, err := newLoop()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("rtp sockets: %w", err), e.Close())
+		}
+		if l != nil {
+			e.loops = append(e.loops, l)
+			e.wg.Go(l.run)
+		}
 		s := &shard{e: e, wake: make(chan struct{}, 1)}
 		e.shards = append(e.shards, s)
 		e.wg.Go(s.run)
@@ -134,6 +143,9 @@ func (e *Engine) Close() error {
 		p.Close()
 	}
 	close(e.done)
+	for _, l := range e.loops {
+		l.end()
+	}
 	if e.mux != nil {
 		e.mux.close()
 	}

@@ -32,30 +32,74 @@ func (e *Engine) NewRTP(o RTPOptions, ev PortEvents) (*Port, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &rtpLeg{p: p, rtp: rtp, rtcp: rtcp, port: port}
+	l := &rtpLeg{p: p, rtcp: rtcp, port: port}
+	if l.rtp, err = e.rtpSocket(rtp, p.receive, l); err != nil {
+		e.pool.release(port)
+		return nil, errors.Join(err, rtcp.Close())
+	}
 	p.tr = l
 	p.neg.sec = &sdes{required: o.SDES, port: l.port, p: p}
 	p.out.secure = o.SDES
-	p.out.send = func(b []byte, to netip.AddrPort) error { return writeTo(rtp, b, to) }
+	p.out.send = l.rtp.send
 	p.out.ctrl = l.sendControl
 	if err := e.add(p); err != nil {
 		l.closeSockets()
 		return nil, err
 	}
-	l.wg.Go(func() { l.read(rtp, p.receive) })
 	return p, nil
 }
+
+// rtpSocket sends and reads the RTP of one leg. Close returns when its reader
+// is done with it.
+type rtpSocket interface {
+	send(b []byte, to netip.AddrPort) error
+	Close() error
+}
+
+// rtpSocket lets one of the engine's loops read conn, or a goroutine of the
+// leg where there are none.
+func (e *Engine) rtpSocket(conn *net.UDPConn, take func([]byte, netip.AddrPort, time.Time), leg *rtpLeg) (rtpSocket, error) {
+	if l := e.loop(); l != nil {
+		return l.adopt(conn, take)
+	}
+	leg.wg.Go(func() { leg.read(conn, take) })
+	return netSocket{conn}, nil
+}
+
+// fullLoop is how many sockets one loop reads before the next one gets any:
+// the more share a wake-up the better, and these are a quarter of a core.
+const fullLoop = 256
+
+// loop picks the loop of a new socket: the first that is not full, else the
+// one with the fewest. It is nil where there are none.
+func (e *Engine) loop() (best *loop) {
+	for _, l := range e.loops {
+		n := l.sockets()
+		if n < fullLoop {
+			return l
+		}
+		if best == nil || n < best.sockets() {
+			best = l
+		}
+	}
+	return best
+}
+
+// netSocket is a socket of Go's poller.
+type netSocket struct{ *net.UDPConn }
+
+func (c netSocket) send(b []byte, to netip.AddrPort) error { return writeTo(c.UDPConn, b, to) }
 
 func writeTo(c *net.UDPConn, b []byte, to netip.AddrPort) error {
 	_, err := c.WriteToUDPAddrPort(b, to)
 	return err // counted only; the packet path formats nothing
 }
 
-// rtpLeg is the transport of a trunk or desk phone: a socket pair of its own
-// and one goroutine a socket.
+// rtpLeg is the transport of a trunk or desk phone: a socket pair of its own.
+// A loop of the engine reads RTP, a goroutine the rare RTCP.
 type rtpLeg struct {
 	p    *Port
-	rtp  *net.UDPConn
+	rtp  rtpSocket
 	rtcp *net.UDPConn
 	port uint16
 	wg   sync.WaitGroup
@@ -86,12 +130,12 @@ func (l *rtpLeg) start(mux bool) {
 
 func (l *rtpLeg) sendControl(b []byte, to netip.AddrPort) error {
 	l.mu.Lock()
-	conn := l.rtcp
-	if l.mux {
-		conn = l.rtp
-	}
+	mux := l.mux
 	l.mu.Unlock()
-	return writeTo(conn, b, to)
+	if mux {
+		return l.rtp.send(b, to)
+	}
+	return writeTo(l.rtcp, b, to)
 }
 
 func (l *rtpLeg) read(c *net.UDPConn, take func([]byte, netip.AddrPort, time.Time)) {
