@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"crypto/tls"
 	"net"
 	"syscall"
 	"testing"
@@ -11,6 +12,8 @@ import (
 	"github.com/cordboard/cordboard/e2e/harness"
 	"github.com/cordboard/cordboard/gateway/api"
 	"github.com/cordboard/cordboard/gateway/event"
+	"github.com/cordboard/cordboard/softphone"
+	"github.com/cordboard/cordboard/softphone/audio"
 )
 
 // app starts an agent's app (bin/softphone, signed in) that answers by itself
@@ -377,5 +380,80 @@ func TestWebSocketLostMediaAlive(t *testing.T) {
 	}
 	within(t, c.ended, 10*time.Second, "the customer's call ends by the agent's BYE")
 	r.QueueLog(t, nil, harness.Events("COMPLETEAGENT"))
+	r.nothingLeft(before)
+}
+
+// TestHoldAfterWebSocketLost: hold, resume and hang up work over the connection
+// that took the place of the lost one.
+func TestHoldAfterWebSocketLost(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, nil)
+	before := r.idle()
+	px := newProxy(t, r.WSS)
+	events := harness.NewLog[softphone.Event]()
+	phone, err := softphone.New(softphone.Config{
+		Server: "wss://" + px.l.Addr().String() + "/ws", User: extension(1) + "-desk", AoR: extension(1), Domain: "cordboard", Password: secret,
+		TLS: &tls.Config{InsecureSkipVerify: true}, Device: &audio.Files{Play: harness.ToneFile(t, 1000, 5*time.Second), Loop: true}, OnEvent: events.Add,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := phone.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = phone.Close() })
+	seen := 0
+	next := func(what string, match func(softphone.Event) bool) softphone.Event {
+		t.Helper()
+		at := seen
+		e, ok := events.Wait(t.Context(), harness.Patience, seen, func(e softphone.Event) bool {
+			at++
+			return match(e)
+		})
+		if !ok {
+			t.Fatalf("the phone does not say %s: %+v", what, events.All())
+		}
+		seen = at
+		return e
+	}
+	registered := func(e softphone.Event) bool { _, ok := e.(softphone.Registered); return ok }
+	next("registered", registered)
+	r.SignIn(t, api.SignIn{Username: user(1), Password: password, Device: "desk"})
+	r.Admin(t).AgentIs(t, user(1), "available")
+	line := newStation(t, "127.0.0.1", nil)
+	cv := newVoice(t, 440)
+	c := line.mustCall(t, r.UDP, "59899000001", cv)
+	in, _ := next("incoming", func(e softphone.Event) bool { _, ok := e.(softphone.Incoming); return ok }).(softphone.Incoming)
+	if err := phone.Answer(in.Call); err != nil {
+		t.Fatal(err)
+	}
+	cv.hears(t, "the customer", 1000, 10*time.Second)
+	for n := range 3 {
+		px.cut()
+		next("registered", registered)
+		if err := phone.Hold(in.Call); err != nil {
+			t.Fatalf("hold %d: %v", n, err)
+		}
+		next("held", func(e softphone.Event) bool { _, ok := e.(softphone.Held); return ok })
+		comfortable(t, cv, 1000) // music on hold
+		px.cut()
+		next("registered", registered)
+		if err := phone.Unhold(in.Call); err != nil {
+			t.Fatalf("resume %d: %v", n, err)
+		}
+		next("resumed", func(e softphone.Event) bool { _, ok := e.(softphone.Resumed); return ok })
+		cv.hears(t, "the customer", 1000, 10*time.Second)
+	}
+	px.cut()
+	next("registered", registered)
+	if err := phone.Hangup(in.Call); err != nil {
+		t.Fatal(err)
+	}
+	within(t, c.ended, 5*time.Second, "the customer's call ends by the agent's BYE")
+	rows := r.QueueLog(t, nil, harness.Events("CONNECT", "COMPLETEAGENT"))
+	t.Log(harness.Show(rows))
+	if err := phone.Close(); err != nil {
+		t.Error(err)
+	}
 	r.nothingLeft(before)
 }
