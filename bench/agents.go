@@ -17,9 +17,10 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// settle lets a gateway give memory back that it does not use.
+// settle lets a gateway give memory back that it does not use: the garbage
+// collector runs at least every two minutes, transactions live for half a one.
 func (b *bench) settle(ctx context.Context) error {
-	return wait(ctx, time.Duration(b.short(5, 20))*time.Second)
+	return wait(ctx, time.Duration(b.short(10, 150))*time.Second)
 }
 
 // registerRate is the goal's rate of registrations a second.
@@ -32,7 +33,7 @@ func (b *bench) agents(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := b.settle(ctx); err != nil {
+	if err := wait(ctx, time.Duration(b.short(10, 30))*time.Second); err != nil {
 		return errors.Join(err, g.stop())
 	}
 	kb, err := memory(g.pid)

@@ -41,6 +41,7 @@ func run() int {
 	flag.StringVar(&b.results, "o", "bench/results.json", "file for the results")
 	flag.StringVar(&b.profiles, "profile", "", "folder for CPU and heap profiles of the gateway; figures taken with them are not clean")
 	flag.IntVar(&b.rounds, "rounds", 3, "alternated rounds of each comparison")
+	flag.DurationVar(&b.patience, "patience", time.Minute, "how long to wait before each round for a machine that is busy with other things")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "bench: no arguments are expected")
@@ -48,7 +49,7 @@ func run() int {
 	}
 	b.quick = *quick
 	if b.quick {
-		b.rounds = 1
+		b.rounds, b.patience = 1, 0
 	}
 	if err := b.run(ctx, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -119,6 +120,7 @@ type bench struct {
 	profiles string
 	quick    bool
 	rounds   int
+	patience time.Duration
 	gateway  string // the built program
 	dir      string
 	list     []result

@@ -46,6 +46,9 @@ func (b *bench) media(ctx context.Context) error {
 		var ours, theirs, ratio, delay, delayTheirs []float64
 		var sent, lost, lostTheirs int64
 		for range b.rounds {
+			if err := b.calm(ctx); err != nil {
+				return err
+			}
 			t, err := b.bridged(ctx, d, k, long)
 			if err != nil {
 				return err
@@ -59,6 +62,9 @@ func (b *bench) media(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
+				if err := b.calm(ctx); err != nil {
+					return err
+				}
 				if t, err = talk(ctx, list, e.cmd.Process.Pid, 0, long); err != nil {
 					return err
 				}
@@ -68,6 +74,9 @@ func (b *bench) media(ctx context.Context) error {
 				lostTheirs += t.lost()
 			}
 			if k.name == "rtp-rtp" {
+				if err := b.calm(ctx); err != nil {
+					return err
+				}
 				if t, err = b.direct(ctx, d, long/2); err != nil {
 					return err
 				}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -77,6 +78,54 @@ func (m meter) read() (used, took time.Duration, err error) {
 	now, err := cpu(m.pid)
 	return now - m.cpu, time.Since(m.from), err
 }
+
+// busy is the share of all cores that is in use over a moment.
+func busy(ctx context.Context) (float64, error) {
+	read := func() (idle, all float64, err error) {
+		b, err := os.ReadFile("/proc/stat")
+		if err != nil {
+			return 0, 0, fmt.Errorf("cpu time: %w", err)
+		}
+		first, _, _ := strings.Cut(string(b), "\n")
+		for i, f := range strings.Fields(first)[1:] {
+			n, err := strconv.ParseFloat(f, 64)
+			if err != nil {
+				return 0, 0, fmt.Errorf("cpu time: %w", err)
+			}
+			if all += n; i == 3 || i == 4 { // idle, waiting for a disk
+				idle += n
+			}
+		}
+		return idle, all, nil
+	}
+	idle, all, err := read()
+	if err != nil {
+		return 0, err
+	}
+	if err := wait(ctx, 2*time.Second); err != nil {
+		return 0, err
+	}
+	idle2, all2, err := read()
+	return 1 - (idle2-idle)/max(1, all2-all), err
+}
+
+// calm waits until the machine has little else to do, or until patience is at
+// an end: then the figures are rougher.
+func (b *bench) calm(ctx context.Context) error {
+	for end := time.Now().Add(b.patience); ; {
+		share, err := busy(ctx)
+		if err != nil || share < calmShare {
+			return err
+		}
+		if time.Now().After(end) {
+			b.say("   the machine is not calm: %.0f %% of it is in use", 100*share)
+			return nil
+		}
+	}
+}
+
+// calmShare of the cores may be in use before a round.
+const calmShare = 0.15
 
 func loadAverage() string {
 	b, err := os.ReadFile("/proc/loadavg")

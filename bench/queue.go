@@ -81,6 +81,9 @@ func (b *bench) queue(ctx context.Context) error {
 	calls, failed := 0, 0
 	n := queueRate * b.short(5, 15)
 	for range max(b.rounds, 1) {
+		if err := b.calm(ctx); err != nil {
+			return err
+		}
 		before := d.phones.ended.Load()
 		m, err := measure(d.g.pid)
 		if err != nil {
@@ -111,6 +114,9 @@ func (b *bench) queue(ctx context.Context) error {
 
 // latency measures the time from a customer's INVITE to the agent's.
 func (b *bench) latency(ctx context.Context, d *desk) error {
+	if err := b.calm(ctx); err != nil {
+		return err
+	}
 	var mu sync.Mutex
 	rang := map[string]time.Time{}
 	d.phones.ringing = func(number string, at time.Time) {
@@ -178,6 +184,9 @@ func (b *bench) overload(ctx context.Context) error {
 	}
 	defer d.close()
 	for _, rate := range []int{400, 800} {
+		if err := b.calm(ctx); err != nil {
+			return err
+		}
 		s, err := b.sipp(ctx, "overload-call.xml", d.g.sip, rate, rate*b.short(5, 15))
 		if err != nil {
 			return err

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cordboard/cordboard/gateway/sip"
 	"github.com/cordboard/cordboard/softphone"
 	"github.com/cordboard/cordboard/softphone/audio"
 )
@@ -57,23 +56,26 @@ type app struct {
 	delay    time.Duration
 }
 
-// newApp signs the i-th agent in and registers their phone.
-func newApp(ctx context.Context, g *gateway, i int, codecs []string, delay time.Duration) (*app, error) {
+// newApp signs the i-th agent in and registers the phone of their session.
+func newApp(ctx context.Context, g *gateway, i int, codecs []string) (*app, error) {
 	s, err := g.signIn(ctx, i, true)
 	if err != nil {
 		return nil, err
 	}
-	if s.SIP == nil || len(s.SIP.URLs) == 0 {
+	if s.SIP == nil {
 		return nil, fmt.Errorf("sign in: no phone: %w", errRefused)
 	}
-	a := &app{voice: &voice{}, ready: make(chan struct{}), delay: delay}
+	return startApp(ctx, g, extension(i), s.SIP.Username, s.SIP.Password, codecs)
+}
+
+// startApp registers a phone.
+func startApp(ctx context.Context, g *gateway, aor, user, password string, codecs []string) (*app, error) {
+	a := &app{voice: &voice{}, ready: make(chan struct{})}
 	c := softphone.Config{
-		Server: s.SIP.URLs[0], User: s.SIP.Username, Password: s.SIP.Password, Domain: s.SIP.Realm, TLS: g.tls, Codecs: codecs,
+		Server: g.wss, User: user, Password: password, AoR: aor, Domain: realm, TLS: g.tls, Codecs: codecs,
 		Device: a.voice, OnEvent: a.event, StatsEvery: time.Minute,
 	}
-	if u, err := sip.ParseURI(s.SIP.AOR); err == nil {
-		c.AoR = u.User
-	}
+	var err error
 	if a.phone, err = softphone.New(c); err != nil {
 		return nil, fmt.Errorf("phone: %w", err)
 	}
@@ -131,7 +133,7 @@ func (b *bench) floor(ctx context.Context, name string, n int, codecs []string, 
 		return nil, fmt.Errorf("apply: %w", err)
 	}
 	for i := range n {
-		a, err := newApp(ctx, g, i, codecs, 0)
+		a, err := newApp(ctx, g, i, codecs)
 		if err != nil {
 			f.close()
 			return nil, err
@@ -233,6 +235,9 @@ func (b *bench) webrtcRounds(ctx context.Context, f *floor, did string, n int, n
 	var sent, lost int64
 	far := 0.0
 	for range b.rounds {
+		if err := b.calm(ctx); err != nil {
+			return 0, err
+		}
 		list, hangup, err := f.customers(ctx, did, n)
 		if err == nil {
 			err = wait(ctx, 2*time.Second)
@@ -274,12 +279,38 @@ func (b *bench) webrtcRounds(ctx context.Context, f *floor, did string, n int, n
 // webrtcMemory measures what a recorded WebRTC call holds: a gateway of its
 // own, so that memory which earlier calls left behind is not used again.
 func (b *bench) webrtcMemory(ctx context.Context, n int) error {
-	f, err := b.floor(ctx, "webrtc-memory", n, []string{"PCMU", "PCMA"})
+	g, err := b.start(ctx, "webrtc-memory")
 	if err != nil {
 		return err
 	}
+	if _, err = g.apply.Apply(ctx, state(n), false, false); err != nil {
+		return errors.Join(fmt.Errorf("apply: %w", err), g.stop())
+	}
+	for i := range n {
+		if _, err := g.signIn(ctx, i, false); err != nil {
+			return errors.Join(err, g.stop())
+		}
+	}
+	if err := g.stop(); err != nil {
+		return err
+	}
+	// The next start finds the agents signed in with their devices.
+	if g, err = b.start(ctx, "webrtc-memory"); err != nil {
+		return err
+	}
+	f := &floor{g: g}
 	defer f.close()
 	if err := b.settle(ctx); err != nil {
+		return err
+	}
+	for i := range n {
+		a, err := startApp(ctx, g, extension(i), extension(i)+"-"+device, secret, []string{"PCMU", "PCMA"})
+		if err != nil {
+			return err
+		}
+		f.apps = append(f.apps, a)
+	}
+	if err := wait(ctx, 10*time.Second); err != nil {
 		return err
 	}
 	before, err := memory(f.g.pid)
