@@ -4,6 +4,8 @@ SHELL := bash
 .PHONY: help run build lint test test-long bench clean FORCE
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# The tests of the whole run alone, one package at a time: they hear and measure.
+tests = go run ./build/testsum -- -race -tags $(TAGS) -timeout $(1) $$(go list ./... | grep -v /e2e) -- -race -tags $(TAGS) -timeout $(1) -p 1 ./e2e/...
 LDFLAGS := -s -w -X main.version=$(VERSION)
 TAGS := e2e
 
@@ -30,11 +32,11 @@ lint: ## go vet and golangci-lint with the project's rules
 
 test: ## install what the tests need and run all of them, with the race detector and real peers
 	@build/setup test
-	go run ./build/testsum -- -race -tags $(TAGS) -timeout 20m ./...
+	$(call tests,20m)
 
 test-long: ## fuzzers, soak, full attack and loss campaigns
 	@build/setup test
-	CORDBOARD_LONG=1 go run ./build/testsum -- -race -tags $(TAGS) -timeout 120m ./...
+	CORDBOARD_LONG=1 $(call tests,120m)
 	build/fuzz 60s
 
 bench: ## measure, write bench/results.json

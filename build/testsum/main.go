@@ -1,12 +1,12 @@
 // Command testsum runs go test and closes with one line that counts:
 // "N passed, N failed, N skipped". It prints the output of what failed and one
-// line for each package.
+// line for each package. Several sets of arguments, each after a --, are run
+// one after another and counted together.
 package main
 
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,39 +30,54 @@ type tally struct {
 }
 
 func main() {
-	args := os.Args[1:]
-	if len(args) > 0 && args[0] == "--" {
-		args = args[1:]
+	t := &tally{output: map[string][]string{}}
+	code := 0
+	for _, args := range sets(os.Args[1:]) {
+		if err := t.run(args); err != nil {
+			say("testsum: %v\n", err)
+			code = 1
+		}
 	}
-	os.Exit(run(args))
+	say("%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped)
+	os.Exit(code)
 }
 
-func run(args []string) int {
+// sets splits arguments at each --.
+func sets(args []string) [][]string {
+	var out [][]string
+	for _, a := range args {
+		if a == "--" {
+			out = append(out, nil)
+			continue
+		}
+		if len(out) == 0 {
+			out = append(out, nil)
+		}
+		out[len(out)-1] = append(out[len(out)-1], a)
+	}
+	return out
+}
+
+// run runs go test once; an error means that something failed.
+func (t *tally) run(args []string) error {
 	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...) //nolint:gosec,noctx // the Makefile's own arguments; ends with the tests
 	cmd.Stderr = os.Stderr
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "testsum:", err)
-		return 1
+		return fmt.Errorf("read go test: %w", err)
 	}
 	if err := cmd.Start(); err != nil {
-		fmt.Fprintln(os.Stderr, "testsum:", err)
-		return 1
+		return fmt.Errorf("start go test: %w", err)
 	}
-	t := &tally{output: map[string][]string{}}
+	before := t.failed
 	t.read(pipe)
-	code := 0
 	if err := cmd.Wait(); err != nil {
-		code = 1
-		if _, ok := errors.AsType[*exec.ExitError](err); !ok {
-			fmt.Fprintln(os.Stderr, "testsum:", err)
+		if t.failed == before {
+			t.failed++ // the build, or go itself
 		}
-		if t.failed == 0 {
-			t.failed = 1 // the build, or go itself
-		}
+		return fmt.Errorf("go test: %w", err)
 	}
-	say("%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped)
-	return code
+	return nil
 }
 
 func (t *tally) read(r io.Reader) {
