@@ -36,16 +36,20 @@ func (c *Call) startRecording() {
 	if law != "PCMA" && law != "PCMU" {
 		law = ""
 	}
+	// The fact goes first: a file that no fact tells of would be found by nobody
+	// after a crash.
+	path := filepath.ToSlash(rel)
+	c.journal(event.RecordingStarted{CallID: c.ID, Campaign: c.Campaign, Path: path})
 	rec, err := c.sw.o.Recorder.Record(full, media.RecordOptions{Codec: law, Failed: func(err error) {
 		c.post(func() { c.recordingFailed(err) })
 	}})
 	if err != nil {
 		c.recordingFailed(err)
+		c.journal(event.RecordingFinished{CallID: c.ID, Path: path})
 		return
 	}
 	c.rec = &recording{rec: rec, path: rel}
 	c.rec.rec.Customer(c.customer.port)
-	c.journal(event.RecordingStarted{CallID: c.ID, Campaign: c.Campaign, Path: filepath.ToSlash(rel)})
 }
 
 // recordingFailed raises the alarm; the call goes on (design: disk full).
