@@ -32,7 +32,7 @@ func TestDataFolderFull(t *testing.T) {
 	r := newRigIn(t, filepath.Join(dir, "data"), 2, func(c *company) { c.record = true })
 	before := r.idle()
 	line := newStation(t, "127.0.0.1", nil)
-	a := r.newDesk(t, 1, 0)
+	a := r.newDesk(t, 1)
 	one := r.talk(t, a, line, "59899000001")
 	filler := filepath.Join(dir, "filler")
 	fill(t, filler)

@@ -42,11 +42,12 @@ func moreFiles(t *testing.T, want uint64) {
 // middle, on every TCP port and from many addresses, and a real call and a real
 // phone still get through; the gateway gets rid of them by itself.
 func TestHalfOpenConnections(t *testing.T) {
+	t.Parallel()
 	moreFiles(t, 16_000)
 	r := newRig(t, 2, nil)
 	before := r.idle()
 	line := newStation(t, "127.0.0.1", nil)
-	a := r.newDesk(t, 1, 0)
+	a := r.newDesk(t, 1)
 
 	var open []net.Conn
 	var mu sync.Mutex
@@ -169,7 +170,7 @@ func TestSlowViewer(t *testing.T) {
 		slow = append(slow, ws)
 	}
 	line := newStation(t, "127.0.0.1", nil)
-	a := r.newDesk(t, 1, 0)
+	a := r.newDesk(t, 1)
 	c := r.talk(t, a, line, "59899000001")
 	// Facts in plenty: an agent on and off a break.
 	sess := r.SignIn(t, api.SignIn{Username: user(2), Password: password, Device: "desk"})
@@ -234,10 +235,11 @@ func (r *rig) holds(t *testing.T, client net.Addr) bool {
 // TestManyAtOnce: 480 calls arrive in the same moment; each gets an answer, the
 // queue takes those that there is room for, and all of it is gone afterwards.
 func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 4, nil)
 	before := r.idle()
 	line := newStation(t, "127.0.0.1", nil)
-	a := r.newDesk(t, 1, 0)
+	a := r.newDesk(t, 1)
 	const calls = 480
 	var up, busy, other atomic.Int64
 	var slowest atomic.Int64

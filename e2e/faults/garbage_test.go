@@ -31,7 +31,8 @@ func garbage() [][]byte {
 	}
 	invite := "INVITE sip:59825550111@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:1;branch=z9hG4bKx\r\nFrom: <sip:1@127.0.0.1>;tag=a\r\nTo: <sip:59825550111@127.0.0.1>\r\nCall-ID: g1\r\nCSeq: 1 INVITE\r\nContact: <sip:1@127.0.0.1:1>\r\n"
 	out := [][]byte{
-		{0}, noise(1), noise(20), noise(1200), bytes.Repeat([]byte{0}, 1000), bytes.Repeat([]byte{0xff}, 1000),
+		{0},
+		noise(1), noise(20), noise(1200), bytes.Repeat([]byte{0}, 1000), bytes.Repeat([]byte{0xff}, 1000),
 		[]byte("\r\n\r\n\r\n\r\n"), []byte("INVITE"), []byte("INVITE sip:"), []byte("SIP/2.0 200 OK\r\n\r\n"), []byte("SIP/2.0 999999999999 \r\n\r\n"),
 		[]byte("INVITE sip:1@ SIP/2.0\r\nVia: \r\nCSeq: -1 INVITE\r\nContent-Length: -5\r\n\r\n"),
 		[]byte("REGISTER sip:cordboard SIP/2.0\r\nVia: SIP/2.0/UDP [::1\r\nContact: <<>>;expires=99999999999999999999\r\n\r\n"),
@@ -43,12 +44,16 @@ func garbage() [][]byte {
 		[]byte("GET / HTTP/1.1\r\nHost:"), []byte("GET /api/v1/events HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 99\r\n\r\n"),
 		[]byte("POST /api/v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"user"),
 		[]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-		{0x16, 3, 1, 0x40, 0, 1, 0, 0}, append([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}, noise(200)...), // TLS hello, cut off
-		append([]byte{0x16, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100}, noise(50)...),                       // DTLS
-		append([]byte{0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1}, noise(160)...),                                 // RTP
-		{0xbf, 8, 0, 1}, append([]byte{0x80, 200, 0xff, 0xff}, noise(10)...),                                 // RTP with 15 CSRCs, RTCP that lies
-		append([]byte{0, 1, 0xff, 0xfc, 0x21, 0x12, 0xa4, 0x42}, noise(40)...),                               // STUN that lies about its length
-		append([]byte{0, 3, 0, 8, 0x21, 0x12, 0xa4, 0x42}, noise(20)...), {0x40, 0, 0xff, 0xff}, {0x40, 1, 0, 4, 1, 2, 3, 4}, // TURN: allocate, channel data
+		{0x16, 3, 1, 0x40, 0, 1, 0, 0},
+		append([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}, noise(200)...),           // TLS hello, cut off
+		append([]byte{0x16, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100}, noise(50)...), // DTLS
+		append([]byte{0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1}, noise(160)...),           // RTP
+		{0xbf, 8, 0, 1},
+		append([]byte{0x80, 200, 0xff, 0xff}, noise(10)...),                    // RTP with 15 CSRCs, RTCP that lies
+		append([]byte{0, 1, 0xff, 0xfc, 0x21, 0x12, 0xa4, 0x42}, noise(40)...), // STUN that lies about its length
+		append([]byte{0, 3, 0, 8, 0x21, 0x12, 0xa4, 0x42}, noise(20)...),
+		{0x40, 0, 0xff, 0xff},
+		{0x40, 1, 0, 4, 1, 2, 3, 4}, // TURN: allocate, channel data
 	}
 	for range 200 {
 		out = append(out, noise(1+mrand.IntN(600)))
@@ -106,7 +111,7 @@ func TestGarbageOnEveryPort(t *testing.T) {
 	r := newRig(t, 1, nil)
 	line := newStation(t, "127.0.0.1", nil)
 	before := r.idle()
-	a := r.newDesk(t, 1, 0)
+	a := r.newDesk(t, 1)
 	c := r.talk(t, a, line, "59899000001")
 	app := r.Gateway.Phone(t, harness.PhoneOptions{Device: extension(1) + "-desk", Password: secret}) // for the WebRTC port's mux
 	app.Next(t, "registered")
@@ -174,6 +179,7 @@ func streams(to string, secure bool) {
 
 // badFrames speaks WebSocket and then nonsense inside of it.
 func badFrames(t *testing.T, r *rig) {
+	t.Helper()
 	d := websocket.Dialer{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Subprotocols: []string{"sip"}, HandshakeTimeout: 10 * time.Second}
 	for i, b := range garbage() {
 		ws, res, err := d.DialContext(t.Context(), "wss://"+r.WSS+"/ws", nil)
@@ -272,7 +278,7 @@ func TestOversized(t *testing.T) {
 	r := newRig(t, 1, nil)
 	before := r.idle()
 	line := newStation(t, "127.0.0.1", nil)
-	a := r.newDesk(t, 1, 0)
+	a := r.newDesk(t, 1)
 	head := "INVITE sip:59825550111@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1:1;branch=z9hG4bKx\r\n"
 	for name, m := range map[string]string{
 		"header of 10 MB": head + "X-Big: " + strings.Repeat("a", 10<<20) + "\r\n\r\n",
@@ -361,7 +367,7 @@ func TestStateWithUnknownKeys(t *testing.T) {
 	was := export()
 	for _, x := range []struct{ state, key, line string }{
 		{"users:\n  - {username: new1, fullName: New, extension: \"2999\", passwort: \"Rio-Negro-58\"}\n", "passwort", "2"},
-		{"users:\n  - username: new2\n    extension: \"2998\"\ncampains: []\n", "campains", "4"},
+		{"users:\n  - username: new2\n    extension: \"2998\"\ncampaignz: []\n", "campaignz", "4"},
 		{"trunks:\n  - name: t2\n    address: 127.0.0.1\n    allow: [\"127.0.0.0/8\"]\n    colour: red\n", "colour", "5"},
 		{"campaigns:\n  - {name: \"X<-\", direction: inbound, ringSeconds: soon}\n", "ringSeconds", "2"},
 	} {
@@ -385,7 +391,7 @@ func TestStrangersRTP(t *testing.T) {
 	r := newRig(t, 1, nil)
 	before := r.idle()
 	line := newStation(t, "127.0.0.1", nil)
-	a := r.newDesk(t, 1, 0)
+	a := r.newDesk(t, 1)
 	c := r.talk(t, a, line, "59899000001")
 	// Strangers: from another address and from another port of the same one;
 	// with SSRCs of their own and, worse, with a guess at the sequence.
@@ -462,4 +468,3 @@ func shout(t *testing.T, ip, to string, freq float64) {
 		}
 	})
 }
-

@@ -61,7 +61,7 @@ func TestCallerHangsUp(t *testing.T) {
 			within(t, p.ended, 10*time.Second, "a cancelled call ends")
 		}
 	})
-	a := r.newDesk(t, 1, 0)
+	a := r.newDesk(t, 1)
 	available := func(t *testing.T) { t.Helper(); admin.AgentIs(t, user(1), "available") }
 	t.Run("ringing", func(t *testing.T) {
 		available(t)
@@ -98,7 +98,7 @@ func TestHangUpRacesAnswer(t *testing.T) {
 	line := newStation(t, "127.0.0.1", nil)
 	var desks []*desk
 	for i := range agents {
-		desks = append(desks, r.newDesk(t, i+1, 0))
+		desks = append(desks, r.newDesk(t, i+1))
 	}
 	type race struct {
 		customer *party
@@ -132,7 +132,9 @@ func TestHangUpRacesAnswer(t *testing.T) {
 			}
 		})
 	}
+	room := make(chan struct{}, 30) // calls at once
 	for n := range calls {
+		room <- struct{}{}
 		from := fmt.Sprintf("5989900%04d", n)
 		p, err := line.call(r.UDP, from, did, nil)
 		if err != nil {
@@ -141,6 +143,10 @@ func TestHangUpRacesAnswer(t *testing.T) {
 		mu.Lock()
 		byFrom[from] = p
 		mu.Unlock()
+		wg.Go(func() {
+			<-p.ended
+			<-room
+		})
 		time.Sleep(15 * time.Millisecond)
 	}
 	for n := range calls {
@@ -178,7 +184,7 @@ func TestAgentHangsUpAtTheAnswer(t *testing.T) {
 	r := newRig(t, 1, nil)
 	before := r.idle()
 	line := newStation(t, "127.0.0.1", nil)
-	a := r.newDesk(t, 1, 0)
+	a := r.newDesk(t, 1)
 	for n := range 25 {
 		c := line.mustCall(t, r.UDP, fmt.Sprintf("5989900%04d", n), nil)
 		g := a.next(t, 10*time.Second)

@@ -48,7 +48,7 @@ func TestAppKilledWhileRinging(t *testing.T) {
 	line := newStation(t, "127.0.0.1", nil)
 	c := line.mustCall(t, r.UDP, "59899000001", nil)
 	app.Next(t, "incoming")
-	second := r.newDesk(t, 2, 0)
+	second := r.newDesk(t, 2)
 	at := time.Now()
 	r.crash(t, app)
 	g := second.next(t, 10*time.Second)
@@ -197,7 +197,7 @@ func TestAppDoesNotComeBack(t *testing.T) {
 	if d := e.Time.Sub(killed); d < 3*time.Second || d > 8*time.Second {
 		t.Errorf("the caller is back in the queue after %v", d)
 	}
-	second := r.newDesk(t, 2, 0)
+	second := r.newDesk(t, 2)
 	g := second.next(t, 10*time.Second)
 	if g.guid != con.CallID {
 		t.Fatalf("the agent is rung for %s before %s, who was there first", g.guid, con.CallID)

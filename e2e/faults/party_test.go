@@ -5,8 +5,6 @@ package faults
 import (
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"strconv"
@@ -34,7 +32,7 @@ func newStation(t *testing.T, ip string, invite func(*sip.Dialog)) *station {
 		t.Fatal(err)
 	}
 	s := &station{invite: invite, addr: netip.MustParseAddrPort(c.LocalAddr().String())}
-	s.ep, err = sip.New(sip.Options{Handler: s, Host: ip, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	s.ep, err = sip.New(sip.Options{Handler: s, Host: ip, Log: discard()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,13 +178,10 @@ func (s *station) mustCall(t *testing.T, gateway, from string, v *voice) *party 
 type desk struct {
 	*station
 
-	r        *rig
-	n        int
-	sess     api.Session
-	client   *harness.Client
-	contact  string
-	ringing  chan *ringing
-	withTone float64
+	r       *rig
+	n       int
+	client  *harness.Client
+	ringing chan *ringing
 }
 
 // ringing is a call that rings at a desk phone.
@@ -199,9 +194,9 @@ type ringing struct {
 }
 
 // newDesk registers the agent's phone and signs the agent in.
-func (r *rig) newDesk(t *testing.T, n int, tone float64) *desk {
+func (r *rig) newDesk(t *testing.T, n int) *desk {
 	t.Helper()
-	a := &desk{r: r, n: n, ringing: make(chan *ringing, 256), withTone: tone}
+	a := &desk{r: r, n: n, ringing: make(chan *ringing, 256)}
 	a.station = newStation(t, "127.0.0.1", func(d *sip.Dialog) {
 		req := d.Request()
 		p := newParty(nil)

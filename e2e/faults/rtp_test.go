@@ -73,7 +73,9 @@ func (v *voice) close() {
 func (v *voice) port() int { return v.conn.LocalAddr().(*net.UDPAddr).Port }
 
 // sdp describes this voice: PCMA and telephone events.
-func (v *voice) sdp() []byte { return describe(v.port(), "8 101", "a=rtpmap:8 PCMA/8000", "a=rtpmap:101 telephone-event/8000") }
+func (v *voice) sdp() []byte {
+	return describe(v.port(), "8 101", "a=rtpmap:8 PCMA/8000", "a=rtpmap:101 telephone-event/8000")
+}
 
 func describe(port int, formats string, attrs ...string) []byte {
 	return fmt.Appendf(nil, "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio %d RTP/AVP %s\r\n%s\r\na=sendrecv\r\n",

@@ -27,9 +27,9 @@ import (
 func TestRegistrationThatIsGone(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 3, nil)
-	a := r.newDesk(t, 1, 0)
+	a := r.newDesk(t, 1)
 	app := r.app(t, 2, 0)
-	b := r.newDesk(t, 3, 0)
+	b := r.newDesk(t, 3)
 	before := r.idle()
 	r.crash(t, app)
 	if err := b.tryRegister(t.Context(), 0); err != nil {
@@ -279,7 +279,7 @@ func TestTrunkReachesNoTrunk(t *testing.T) {
 	r.Apply(t, fmt.Sprintf("trunks:\n  - {name: other, address: %q, transport: udp, allow: [\"127.0.0.77/32\"], codecs: [PCMA], maxChannels: 10}\n"+
 		"campaigns:\n  - {name: \"Sales->\", channel: voice, direction: outbound, trunk: other, callerId: [\"18885550100\"], members: [{user: a1}]}\n", other.addr.String()))
 	line := newStation(t, "127.0.0.1", nil)
-	a := r.newDesk(t, 1, 0)
+	a := r.newDesk(t, 1)
 	for _, number := range []string{"59899123456", "+59899123456", "0059899123456", "9" + "59899123456", extension(1), "2101-desk"} {
 		p, err := line.call(r.UDP, "59899000001", number, nil)
 		if err != nil {
@@ -354,7 +354,7 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	}
 	secrets["HA1"] = ha1(extension(1)+"-desk", secret)
 	line := newStation(t, "127.0.0.1", nil)
-	a := r.newDesk(t, 1, 0)
+	a := r.newDesk(t, 1)
 	secrets["session token"] = a.client.Session.Token
 	app := r.SignIn(t, api.SignIn{Username: user(2), Password: password, Phone: true}).Session
 	secrets["app's token"] = app.Token

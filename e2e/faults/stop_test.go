@@ -32,7 +32,9 @@ func (r *rig) status(t *testing.T, path string) int {
 }
 
 // alarm reports whether an alarm is shown in /metrics.
-func (r *rig) alarm(name string) bool { return r.metrics()[fmt.Sprintf("cordboard_alarm{alarm=%q}", name)] == 1 }
+func (r *rig) alarm(name string) bool {
+	return r.metrics()[fmt.Sprintf("cordboard_alarm{alarm=%q}", name)] == 1
+}
 
 // TestDatabaseStops: calls go on and new ones come while PostgreSQL is gone,
 // and while it hangs; the rows appear when it is back (design: database slow
@@ -44,7 +46,7 @@ func TestDatabaseStops(t *testing.T) {
 	r := newRig(t, 2, nil, fmt.Sprintf("database: {url: %q}", dsn))
 	before := r.idle()
 	line := newStation(t, "127.0.0.1", nil)
-	a, b := r.newDesk(t, 1, 0), r.newDesk(t, 2, 0)
+	a, b := r.newDesk(t, 1), r.newDesk(t, 2)
 	one := r.talk(t, a, line, "59899000001")
 
 	pg.Stop(t)
@@ -152,7 +154,7 @@ func TestDrain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, func(c *company) { c.record = true })
 	line := newStation(t, "127.0.0.1", nil)
-	a := r.newDesk(t, 1, 0)
+	a := r.newDesk(t, 1)
 	one := r.talk(t, a, line, "59899000001")
 	waiting := line.mustCall(t, r.UDP, "59899000002", nil)
 
@@ -189,7 +191,7 @@ func TestSecondSignal(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, func(c *company) { c.record = true })
 	line := newStation(t, "127.0.0.1", nil)
-	a := r.newDesk(t, 1, 0)
+	a := r.newDesk(t, 1)
 	one := r.talk(t, a, line, "59899000001")
 	waiting := line.mustCall(t, r.UDP, "59899000002", nil)
 	r.Process().Signal(syscall.SIGTERM)
@@ -232,7 +234,7 @@ func TestRecordingsFull(t *testing.T) {
 	})
 	before := r.idle()
 	line := newStation(t, "127.0.0.1", nil)
-	a := r.newDesk(t, 1, 0)
+	a := r.newDesk(t, 1)
 
 	// Full in the middle of a recording.
 	c := r.talk(t, a, line, "59899000001")
