@@ -29,21 +29,21 @@ type Audio struct {
 
 // Hear reads a sound file of any usual format; sox decodes it, so that it is
 // not our own code that says what is in there.
-func Hear(t testing.TB, file string) *Audio {
-	t.Helper()
-	soxi, sox := Need(t, "soxi"), Need(t, "sox")
-	out, err := exec.CommandContext(t.Context(), soxi, "-c", file).CombinedOutput() //nolint:gosec // the test's own file
+func Hear(tb testing.TB, file string) *Audio {
+	tb.Helper()
+	soxi, sox := Need(tb, "soxi"), Need(tb, "sox")
+	out, err := exec.CommandContext(tb.Context(), soxi, "-c", file).CombinedOutput() //nolint:gosec // the test's own file
 	if err != nil {
-		t.Fatalf("soxi %s: %v\n%s", file, err, out)
+		tb.Fatalf("soxi %s: %v\n%s", file, err, out)
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(string(out)))
 	if err != nil || n < 1 {
-		t.Fatalf("%s has %q channels", file, out)
+		tb.Fatalf("%s has %q channels", file, out)
 	}
-	cmd := exec.CommandContext(t.Context(), sox, "-V1", file, "-t", "raw", "-e", "signed", "-b", "16", "-L", "-r", strconv.Itoa(Rate), "-") //nolint:gosec // the test's own file
+	cmd := exec.CommandContext(tb.Context(), sox, "-V1", file, "-t", "raw", "-e", "signed", "-b", "16", "-L", "-r", strconv.Itoa(Rate), "-") //nolint:gosec // the test's own file
 	raw, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("sox %s: %v", file, err)
+		tb.Fatalf("sox %s: %v", file, err)
 	}
 	a := &Audio{Channels: make([][]int16, n)}
 	for i := 0; i+2*n <= len(raw); i += 2 * n {
@@ -116,42 +116,42 @@ func purity(pcm []int16, hz float64) float64 {
 }
 
 // ToneFile writes a WAV file with a tone and returns its path.
-func ToneFile(t testing.TB, hz float64, d time.Duration) string {
-	t.Helper()
+func ToneFile(tb testing.TB, hz float64, d time.Duration) string {
+	tb.Helper()
 	pcm := make([]int16, int(d.Seconds()*Rate))
 	for i := range pcm {
 		pcm[i] = int16(9000 * math.Sin(2*math.Pi*hz*float64(i)/Rate))
 	}
-	file := filepath.Join(t.TempDir(), "tone"+strconv.Itoa(int(hz))+".wav")
+	file := filepath.Join(tb.TempDir(), "tone"+strconv.Itoa(int(hz))+".wav")
 	f, err := os.Create(file) //nolint:gosec // the test's own folder
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := media.WriteWAV(f, pcm, Rate); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return file
 }
 
 // WantTone fails the test unless a channel holds a tone for so long.
-func (a *Audio) WantTone(t testing.TB, what string, channel int, hz float64, atLeast time.Duration) {
-	t.Helper()
+func (a *Audio) WantTone(tb testing.TB, what string, channel int, hz float64, atLeast time.Duration) {
+	tb.Helper()
 	got := a.Tone(channel, hz)
 	if got < atLeast {
-		t.Errorf("%s: %v of %.0f Hz in %v (loud for %v), want %v at least", what, got, hz, a.Duration(), a.Loud(channel), atLeast)
+		tb.Errorf("%s: %v of %.0f Hz in %v (loud for %v), want %v at least", what, got, hz, a.Duration(), a.Loud(channel), atLeast)
 		return
 	}
-	t.Logf("%s: %v of %.0f Hz in %v", what, got, hz, a.Duration())
+	tb.Logf("%s: %v of %.0f Hz in %v", what, got, hz, a.Duration())
 }
 
 // WantNoTone fails the test when a channel holds more than a trace of a tone.
-func (a *Audio) WantNoTone(t testing.TB, what string, channel int, hz float64) {
-	t.Helper()
+func (a *Audio) WantNoTone(tb testing.TB, what string, channel int, hz float64) {
+	tb.Helper()
 	if got := a.Tone(channel, hz); got > 100*time.Millisecond {
-		t.Errorf("%s: %v of %.0f Hz in %v, want none", what, got, hz, a.Duration())
+		tb.Errorf("%s: %v of %.0f Hz in %v, want none", what, got, hz, a.Duration())
 	}
 }
 
@@ -167,17 +167,33 @@ func (a *Audio) Envelope(channel int) []float64 {
 	return out
 }
 
+// Parts of a likeness are compared with a shift of their own, because a busy
+// machine stretches speech: a second each, up to 200 ms.
+const (
+	likePart = 50
+	likeSway = 10
+)
+
 // Likeness compares two envelopes at the best shift of said against heard: 1 is
-// the same speech, about 0 is other speech. said may be cut off in heard; at
-// least overlap frames of it are compared.
+// the same speech. said may be cut off in heard; at least overlap frames of it
+// are compared.
 func Likeness(heard, said []float64, overlap int) float64 {
 	best := -1.0
 	for shift := overlap - len(said); shift <= len(heard)-overlap; shift++ {
 		from, to := max(0, shift), min(len(heard), shift+len(said))
-		if to-from < overlap {
-			continue
+		sum, n := 0.0, 0
+		for at := from; at+likePart <= to; at += likePart {
+			part := -1.0
+			for sway := -likeSway; sway <= likeSway; sway++ {
+				if a := at - shift + sway; a >= 0 && a+likePart <= len(said) {
+					part = max(part, correlation(heard[at:at+likePart], said[a:a+likePart]))
+				}
+			}
+			sum, n = sum+part, n+1
 		}
-		best = max(best, correlation(heard[from:to], said[from-shift:to-shift]))
+		if n*likePart >= overlap {
+			best = max(best, sum/float64(n))
+		}
 	}
 	return best
 }

@@ -59,13 +59,13 @@ type Baresip struct {
 
 // Baresip starts a baresip on free ports of 127.0.0.1 which records what it
 // says and what it hears.
-func (g *Gateway) Baresip(t testing.TB, o BaresipOptions) *Baresip {
-	t.Helper()
-	path := Need(t, "baresip")
-	b := &Baresip{Dir: t.TempDir(), events: NewLog[BaresipEvent]()}
-	control, sip, media := g.Port(t), g.Port(t), g.RTPPort(t)
-	_ = g.RTPPort(t) // baresip takes its ports at random from a range
-	_ = g.RTPPort(t)
+func (g *Gateway) Baresip(tb testing.TB, o BaresipOptions) *Baresip {
+	tb.Helper()
+	path := Need(tb, "baresip")
+	b := &Baresip{Dir: tb.TempDir(), events: NewLog[BaresipEvent]()}
+	control, sip, media := g.Port(tb), g.Port(tb), g.RTPPort(tb)
+	_ = g.RTPPort(tb) // baresip takes its ports at random from a range
+	_ = g.RTPPort(tb)
 	var c strings.Builder
 	fmt.Fprintf(&c, "poll_method epoll\nsip_listen 127.0.0.1:%d\nrtp_ports %d-%d\nctrl_tcp_listen 127.0.0.1:%d\n", sip, media, media+6, control)
 	fmt.Fprintf(&c, "net_interface 127.0.0.1\ncall_max_calls 4\naudio_source aufile,%s\naudio_player aubridge,player\naudio_alert aubridge,alert\nsnd_path %s\n", o.Play, b.Dir)
@@ -80,12 +80,12 @@ func (g *Gateway) Baresip(t testing.TB, o BaresipOptions) *Baresip {
 	for _, m := range []string{"account", "contact", "ctrl_tcp", "menu"} {
 		fmt.Fprintf(&c, "module_app %s.so\n", m)
 	}
-	write(t, filepath.Join(b.Dir, "config"), c.String())
-	write(t, filepath.Join(b.Dir, "accounts"), o.Account+"\n")
-	write(t, filepath.Join(b.Dir, "contacts"), "")
+	write(tb, filepath.Join(b.Dir, "config"), c.String())
+	write(tb, filepath.Join(b.Dir, "accounts"), o.Account+"\n")
+	write(tb, filepath.Join(b.Dir, "contacts"), "")
 	b.URI = "sip:127.0.0.1:" + strconv.Itoa(sip)
-	b.Process = Run(t, nil, path, "-f", b.Dir, "-v")
-	Until(t, Patience, "baresip listens", func() bool {
+	b.Process = Run(tb, nil, path, "-f", b.Dir, "-v")
+	Until(tb, Patience, "baresip listens", func() bool {
 		var err error
 		b.conn, err = net.Dial("tcp4", "127.0.0.1:"+strconv.Itoa(control)) //nolint:noctx // local
 		return err == nil
@@ -95,12 +95,12 @@ func (g *Gateway) Baresip(t testing.TB, o BaresipOptions) *Baresip {
 		defer close(done)
 		b.read()
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = b.conn.Close()
 		<-done
-		if t.Failed() {
+		if tb.Failed() {
 			for _, e := range b.events.All() {
-				t.Logf("baresip: %+v", e)
+				tb.Logf("baresip: %+v", e)
 			}
 		}
 	})
@@ -132,33 +132,33 @@ func (b *Baresip) read() {
 
 // Do gives a command (dial, accept, hangup, hold, resume, sndcode) and waits
 // for its answer.
-func (b *Baresip) Do(t testing.TB, command, params string) {
-	t.Helper()
+func (b *Baresip) Do(tb testing.TB, command, params string) {
+	tb.Helper()
 	b.token++
 	token := strconv.Itoa(b.token)
 	msg, err := json.Marshal(map[string]string{"command": command, "params": params, "token": token})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if _, err := fmt.Fprintf(b.conn, "%d:%s,", len(msg), msg); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	e, ok := b.events.Wait(t.Context(), Patience, 0, func(e BaresipEvent) bool { return e.Response && e.Token == token })
+	e, ok := b.events.Wait(tb.Context(), Patience, 0, func(e BaresipEvent) bool { return e.Response && e.Token == token })
 	if !ok || !e.OK {
-		t.Fatalf("baresip %s %s: %+v", command, params, e)
+		tb.Fatalf("baresip %s %s: %+v", command, params, e)
 	}
 }
 
 // Next waits for the next event of a type, such as CALL_ESTABLISHED.
-func (b *Baresip) Next(t testing.TB, kind string) BaresipEvent {
-	t.Helper()
+func (b *Baresip) Next(tb testing.TB, kind string) BaresipEvent {
+	tb.Helper()
 	i := b.seen - 1
-	e, ok := b.events.Wait(t.Context(), Patience, b.seen, func(e BaresipEvent) bool {
+	e, ok := b.events.Wait(tb.Context(), Patience, b.seen, func(e BaresipEvent) bool {
 		i++
 		return e.Type == kind
 	})
 	if !ok {
-		t.Fatalf("baresip did not say %s", kind)
+		tb.Fatalf("baresip did not say %s", kind)
 	}
 	b.seen = i + 1
 	return e
@@ -168,20 +168,20 @@ func (b *Baresip) Next(t testing.TB, kind string) BaresipEvent {
 var errNoDump = errors.New("baresip has recorded nothing")
 
 // Heard ends baresip and returns everything that it heard.
-func (b *Baresip) Heard(t testing.TB) *Audio {
-	t.Helper()
-	b.Do(t, "quit", "")
+func (b *Baresip) Heard(tb testing.TB) *Audio {
+	tb.Helper()
+	b.Do(tb, "quit", "")
 	if !b.Exited(10 * time.Second) {
-		t.Fatal("baresip does not quit")
+		tb.Fatal("baresip does not quit")
 	}
 	files, err := filepath.Glob(filepath.Join(b.Dir, "dump-*-dec.wav"))
 	if err != nil || len(files) == 0 {
 		entries, _ := os.ReadDir(b.Dir)
-		t.Fatal(errors.Join(errNoDump, err), entries)
+		tb.Fatal(errors.Join(errNoDump, err), entries)
 	}
-	all := Hear(t, files[0]) // a hold begins a new file
+	all := Hear(tb, files[0]) // a hold begins a new file
 	for _, f := range files[1:] {
-		all.Channels[0] = append(all.Channels[0], Hear(t, f).Channels[0]...)
+		all.Channels[0] = append(all.Channels[0], Hear(tb, f).Channels[0]...)
 	}
 	return all
 }

@@ -35,53 +35,53 @@ type Browser struct {
 }
 
 // Browser opens the page; its microphone hears a WAV file again and again.
-func (g *Gateway) Browser(t testing.TB, microphone string) *Browser {
-	t.Helper()
-	node, chromium := Need(t, "node"), Need(t, "chromium")
-	dir := filepath.Join(Root(t), "e2e", "browser")
+func (g *Gateway) Browser(tb testing.TB, microphone string) *Browser {
+	tb.Helper()
+	node, chromium := Need(tb, "node"), Need(tb, "chromium")
+	dir := filepath.Join(Root(tb), "e2e", "browser")
 	if _, err := os.Stat(filepath.Join(dir, "node_modules", "jssip")); err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
-		t.Skip("npm ci in e2e/browser is missing: ", err)
+		tb.Skip("npm ci in e2e/browser is missing: ", err)
 	}
 	b := &Browser{events: NewLog[BrowserEvent]()}
-	b.Process, b.stdin = runPiped(t, dir, func(line string) {
+	b.Process, b.stdin = runPiped(tb, dir, func(line string) {
 		var e BrowserEvent
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			e = BrowserEvent{Event: "not JSON", Error: line}
 		}
 		b.events.Add(e)
 	}, node, "phone.mjs", g.URL(), microphone, chromium)
-	t.Cleanup(func() {
-		if t.Failed() {
+	tb.Cleanup(func() {
+		if tb.Failed() {
 			for _, e := range b.events.All() {
-				t.Logf("browser: %+v %s", e, e.Result)
+				tb.Logf("browser: %+v %s", e, e.Result)
 			}
 		}
 	})
-	b.Next(t, "ready")
+	b.Next(tb, "ready")
 	return b
 }
 
 // Next waits for the page's next event of a kind.
-func (b *Browser) Next(t testing.TB, kind string) BrowserEvent {
-	t.Helper()
+func (b *Browser) Next(tb testing.TB, kind string) BrowserEvent {
+	tb.Helper()
 	i := b.seen - 1
-	e, ok := b.events.Wait(t.Context(), 2*Patience, b.seen, func(e BrowserEvent) bool {
+	e, ok := b.events.Wait(tb.Context(), 2*Patience, b.seen, func(e BrowserEvent) bool {
 		i++
 		return e.Event == kind
 	})
 	if !ok {
-		t.Fatalf("the page did not say %q", kind)
+		tb.Fatalf("the page did not say %q", kind)
 	}
 	b.seen = i + 1
 	return e
 }
 
 // Do calls a function of the page's phone; out may be nil.
-func (b *Browser) Do(t testing.TB, out any, call string, args ...any) {
-	t.Helper()
+func (b *Browser) Do(tb testing.TB, out any, call string, args ...any) {
+	tb.Helper()
 	b.id++
 	id := b.id
 	if args == nil {
@@ -89,26 +89,26 @@ func (b *Browser) Do(t testing.TB, out any, call string, args ...any) {
 	}
 	line, err := json.Marshal(map[string]any{"id": id, "call": call, "args": args})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if _, err := fmt.Fprintf(b.stdin, "%s\n", line); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	e, ok := b.events.Wait(t.Context(), 2*Patience, 0, func(e BrowserEvent) bool { return e.ID == id })
+	e, ok := b.events.Wait(tb.Context(), 2*Patience, 0, func(e BrowserEvent) bool { return e.ID == id })
 	if !ok || e.Error != "" {
-		t.Fatalf("the page's %s: %s", call, e.Error)
+		tb.Fatalf("the page's %s: %s", call, e.Error)
 	}
 	if out != nil {
 		if err := json.Unmarshal(e.Result, out); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 }
 
 // Ms calls a function of the page's phone that returns a number.
-func (b *Browser) Ms(t testing.TB, call string, args ...any) int {
-	t.Helper()
+func (b *Browser) Ms(tb testing.TB, call string, args ...any) int {
+	tb.Helper()
 	var n int
-	b.Do(t, &n, call, args...)
+	b.Do(tb, &n, call, args...)
 	return n
 }

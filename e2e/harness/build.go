@@ -64,23 +64,23 @@ func moduleRoot() (string, error) {
 var used atomic.Bool
 
 // Program returns the path of a program of ours, gateway or softphone.
-func Program(t testing.TB, name string) string {
-	t.Helper()
+func Program(tb testing.TB, name string) string {
+	tb.Helper()
 	used.Store(true)
 	p := built()
 	if p.err != nil {
-		t.Fatal(p.err)
+		tb.Fatal(p.err)
 	}
 	return filepath.Join(p.dir, name)
 }
 
 // Root returns the folder of the module.
-func Root(t testing.TB) string {
-	t.Helper()
+func Root(tb testing.TB) string {
+	tb.Helper()
 	used.Store(true)
 	p := built()
 	if p.err != nil {
-		t.Fatal(p.err)
+		tb.Fatal(p.err)
 	}
 	return p.root
 }
@@ -97,15 +97,15 @@ func Main(m *testing.M) int {
 
 // Need returns the path of a peer that we did not write. Without it the test is
 // skipped; where everything must be there (CI=true), it fails.
-func Need(t testing.TB, name string) string {
-	t.Helper()
+func Need(tb testing.TB, name string) string {
+	tb.Helper()
 	path, err := exec.LookPath(name)
 	if err == nil {
 		return path
 	}
 	if os.Getenv("CI") == "true" {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Skip(err)
+	tb.Skip(err)
 	return ""
 }

@@ -22,13 +22,13 @@ import (
 type Facts struct{ log *Log[api.Event] }
 
 // Facts follows the gateway's events from the first one on, to the test's end.
-func (g *Gateway) Facts(t testing.TB) *Facts {
-	t.Helper()
+func (g *Gateway) Facts(tb testing.TB) *Facts {
+	tb.Helper()
 	if g.facts != nil {
 		return g.facts
 	}
 	f := &Facts{log: NewLog[api.Event]()}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(tb.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		var last uint64
@@ -42,7 +42,7 @@ func (g *Gateway) Facts(t testing.TB) *Facts {
 			}
 		}
 	})
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		wg.Wait()
 	})
@@ -97,17 +97,17 @@ func (f *Facts) Last() uint64 {
 
 // Fact waits for the first fact of T's kind after a sequence that matches (nil
 // = any).
-func Fact[T event.Payload](t testing.TB, f *Facts, after uint64, match func(T) bool) (T, api.Event) {
-	t.Helper()
-	return FactWithin(t, f, Patience, after, match)
+func Fact[T event.Payload](tb testing.TB, f *Facts, after uint64, match func(T) bool) (T, api.Event) {
+	tb.Helper()
+	return FactWithin(tb, f, Patience, after, match)
 }
 
 // FactWithin is Fact with a patience of its own.
-func FactWithin[T event.Payload](t testing.TB, f *Facts, d time.Duration, after uint64, match func(T) bool) (T, api.Event) {
-	t.Helper()
+func FactWithin[T event.Payload](tb testing.TB, f *Facts, d time.Duration, after uint64, match func(T) bool) (T, api.Event) {
+	tb.Helper()
 	var found T
 	kind := string(found.Kind())
-	e, ok := f.log.Wait(t.Context(), d, 0, func(e api.Event) bool {
+	e, ok := f.log.Wait(tb.Context(), d, 0, func(e api.Event) bool {
 		var p T
 		if e.Seq <= after || e.Type != kind || json.Unmarshal(e.Data, &p) != nil || (match != nil && !match(p)) {
 			return false
@@ -116,23 +116,23 @@ func FactWithin[T event.Payload](t testing.TB, f *Facts, d time.Duration, after 
 		return true
 	})
 	if !ok {
-		t.Fatalf("no fact %s that matches within %v; the last ones:\n%s", kind, d, f.tail())
+		tb.Fatalf("no fact %s that matches within %v; the last ones:\n%s", kind, d, f.tail())
 	}
 	return found, e
 }
 
 func (f *Facts) tail() string {
 	all := f.log.All()
-	s := ""
+	var b strings.Builder
 	for _, e := range all[max(0, len(all)-25):] {
-		s += fmt.Sprintf("%d %s %s %s\n", e.Seq, e.Time.Format("15:04:05.000"), e.Type, e.Data)
+		fmt.Fprintf(&b, "%d %s %s %s\n", e.Seq, e.Time.Format("15:04:05.000"), e.Type, e.Data)
 	}
-	return s
+	return b.String()
 }
 
 // FactsOf returns all facts of T's kind so far.
-func FactsOf[T event.Payload](t testing.TB, f *Facts) []T {
-	t.Helper()
+func FactsOf[T event.Payload](tb testing.TB, f *Facts) []T {
+	tb.Helper()
 	var out []T
 	var zero T
 	for _, e := range f.All() {
@@ -141,7 +141,7 @@ func FactsOf[T event.Payload](t testing.TB, f *Facts) []T {
 		}
 		var p T
 		if err := json.Unmarshal(e.Data, &p); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		out = append(out, p)
 	}

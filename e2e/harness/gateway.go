@@ -55,14 +55,14 @@ type Gateway struct {
 
 // Start runs `gateway serve` until the end of the test and waits until it is
 // ready.
-func Start(t testing.TB, o Options) *Gateway {
-	t.Helper()
-	g := &Gateway{Dir: o.Dir, o: o, block: newBlock(t)}
+func Start(tb testing.TB, o Options) *Gateway {
+	tb.Helper()
+	g := &Gateway{Dir: o.Dir, o: o, block: newBlock(tb)}
 	if g.Dir == "" {
-		g.Dir = filepath.Join(t.TempDir(), "data")
+		g.Dir = filepath.Join(tb.TempDir(), "data")
 	}
-	g.Config = filepath.Join(t.TempDir(), "cordboard.yaml")
-	g.Addresses = addresses(t, g.block)
+	g.Config = filepath.Join(tb.TempDir(), "cordboard.yaml")
+	g.Addresses = addresses(tb, g.block)
 	g.base = "https://" + g.HTTP
 	codec := o.AgentCodec
 	if codec == "" {
@@ -75,42 +75,42 @@ turn:  {udp: %q, tcp: %q, tls: %q, public_ip: 127.0.0.1}
 media: {public_ip: 127.0.0.1, webrtc_udp: %q, rtp_ports: "%d-%d", agent_codec: %s}
 %s
 `, g.Dir, g.HTTP, g.UDP, g.TCP, g.TLS, g.WSS, g.TURNUDP, g.TURNTCP, g.TURNTLS, g.WebRTC, g.RTP[0], g.RTP[1], codec, o.Config)
-	write(t, g.Config, text)
-	g.start(t)
+	write(tb, g.Config, text)
+	g.start(tb)
 	if o.State != "" {
-		g.Apply(t, o.State)
+		g.Apply(tb, o.State)
 	}
 	return g
 }
 
-func addresses(t testing.TB, b *block) Addresses {
-	t.Helper()
-	at := func() string { return fmt.Sprintf("127.0.0.1:%d", b.take(t)) }
+func addresses(tb testing.TB, b *block) Addresses {
+	tb.Helper()
+	at := func() string { return fmt.Sprintf("127.0.0.1:%d", b.take(tb)) }
 	return Addresses{
 		HTTP: at(), UDP: at(), TCP: at(), TLS: at(), WSS: at(), TURNUDP: at(), TURNTCP: at(), TURNTLS: at(), WebRTC: at(),
 		RTP: [2]int{b.base + peerPorts, b.base + blockSize - 1},
 	}
 }
 
-func write(t testing.TB, path, text string) {
-	t.Helper()
+func write(tb testing.TB, path, text string) {
+	tb.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
-func (g *Gateway) start(t testing.TB) {
-	t.Helper()
-	g.process = RunIn(t, "", g.o.Env, nil, Program(t, "gateway"), "serve", "--config", g.Config)
-	g.ready(t)
+func (g *Gateway) start(tb testing.TB) {
+	tb.Helper()
+	g.process = RunIn(tb, "", g.o.Env, nil, Program(tb, "gateway"), "serve", "--config", g.Config)
+	g.ready(tb)
 }
 
 // StartDemo runs `gateway demo` until the end of the test and waits for its
 // last start-up line.
-func StartDemo(t testing.TB) *Gateway {
-	t.Helper()
-	g := &Gateway{Dir: filepath.Join(t.TempDir(), "data"), block: newBlock(t)}
-	g.Addresses = addresses(t, g.block)
+func StartDemo(tb testing.TB) *Gateway {
+	tb.Helper()
+	g := &Gateway{Dir: filepath.Join(tb.TempDir(), "data"), block: newBlock(tb)}
+	g.Addresses = addresses(tb, g.block)
 	g.base = "http://" + g.HTTP
 	env := []string{"CORDBOARD_HTTP_LISTEN=" + g.base, fmt.Sprintf("CORDBOARD_MEDIA_RTP_PORTS=%d-%d", g.RTP[0], g.RTP[1])}
 	for k, v := range map[string]string{
@@ -119,19 +119,19 @@ func StartDemo(t testing.TB) *Gateway {
 	} {
 		env = append(env, "CORDBOARD_"+k+"="+v)
 	}
-	g.process = RunIn(t, "", env, nil, Program(t, "gateway"), "demo", "--data", g.Dir)
-	if _, ok := g.process.lines.Wait(t.Context(), 2*Patience, 0, func(s string) bool { return s == "ready" }); !ok {
-		t.Fatalf("the demo does not start:\n%s", g.process.Tail(20))
+	g.process = RunIn(tb, "", env, nil, Program(tb, "gateway"), "demo", "--data", g.Dir)
+	if _, ok := g.process.lines.Wait(tb.Context(), 2*Patience, 0, func(s string) bool { return s == "ready" }); !ok {
+		tb.Fatalf("the demo does not start:\n%s", g.process.Tail(20))
 	}
-	g.ready(t)
+	g.ready(tb)
 	return g
 }
 
-func (g *Gateway) ready(t testing.TB) {
-	t.Helper()
-	Until(t, 2*Patience, "the gateway is ready", func() bool {
+func (g *Gateway) ready(tb testing.TB) {
+	tb.Helper()
+	Until(tb, 2*Patience, "the gateway is ready", func() bool {
 		if g.process.Exited(0) {
-			t.Fatalf("the gateway ended:\n%s", g.process.Tail(20))
+			tb.Fatalf("the gateway ended:\n%s", g.process.Tail(20))
 		}
 		if g.http == nil && g.trust() != nil {
 			return false
@@ -174,47 +174,47 @@ func (g *Gateway) Log() string { return g.process.Tail(200) }
 func (g *Gateway) Process() *Process { return g.process }
 
 // Port takes a free port for a peer, for UDP and TCP on 127.0.0.1.
-func (g *Gateway) Port(t testing.TB) int {
-	t.Helper()
-	return g.block.take(t)
+func (g *Gateway) Port(tb testing.TB) int {
+	tb.Helper()
+	return g.block.take(tb)
 }
 
 // RTPPort takes an even port whose successor is free too.
-func (g *Gateway) RTPPort(t testing.TB) int {
-	t.Helper()
-	return g.block.takeEven(t)
+func (g *Gateway) RTPPort(tb testing.TB) int {
+	tb.Helper()
+	return g.block.takeEven(tb)
 }
 
 // Kill ends the gateway as a power failure would.
-func (g *Gateway) Kill(t testing.TB) {
-	t.Helper()
+func (g *Gateway) Kill(tb testing.TB) {
+	tb.Helper()
 	g.process.Signal(syscall.SIGKILL)
-	g.process.Wait(t, Patience)
+	g.process.Wait(tb, Patience)
 }
 
 // Stop asks the gateway to end and returns its exit code.
-func (g *Gateway) Stop(t testing.TB) int {
-	t.Helper()
+func (g *Gateway) Stop(tb testing.TB) int {
+	tb.Helper()
 	g.process.Signal(syscall.SIGTERM)
-	return g.process.Wait(t, Patience)
+	return g.process.Wait(tb, Patience)
 }
 
 // Restart starts the gateway again with the same data, ports and
 // configuration, after Kill or Stop.
-func (g *Gateway) Restart(t testing.TB) {
-	t.Helper()
-	g.start(t)
+func (g *Gateway) Restart(tb testing.TB) {
+	tb.Helper()
+	g.start(tb)
 }
 
 // Apply runs `gateway apply` with a state file and returns what it printed.
-func (g *Gateway) Apply(t testing.TB, state string) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "state.yaml")
-	write(t, file, state)
-	cmd := exec.CommandContext(t.Context(), Program(t, "gateway"), "apply", "--config", g.Config, "-f", file) //nolint:gosec // our own program
+func (g *Gateway) Apply(tb testing.TB, state string) string {
+	tb.Helper()
+	file := filepath.Join(tb.TempDir(), "state.yaml")
+	write(tb, file, state)
+	cmd := exec.CommandContext(tb.Context(), Program(tb, "gateway"), "apply", "--config", g.Config, "-f", file) //nolint:gosec // our own program
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("gateway apply: %v\n%s", err, out)
+		tb.Fatalf("gateway apply: %v\n%s", err, out)
 	}
 	return string(out)
 }

@@ -52,10 +52,10 @@ type Phone struct {
 }
 
 // Phone starts a softphone that is ended with the test.
-func (g *Gateway) Phone(t testing.TB, o PhoneOptions) *Phone {
-	t.Helper()
-	secret := filepath.Join(t.TempDir(), "secret")
-	write(t, secret, o.Password)
+func (g *Gateway) Phone(tb testing.TB, o PhoneOptions) *Phone {
+	tb.Helper()
+	secret := filepath.Join(tb.TempDir(), "secret")
+	write(tb, secret, o.Password)
 	args := []string{"--ca", g.CA(), "--password-file", secret}
 	if o.Login != "" {
 		args = append(args, "--api", g.URL(), "--login", o.Login)
@@ -69,17 +69,17 @@ func (g *Gateway) Phone(t testing.TB, o PhoneOptions) *Phone {
 		args = append(args, "--record", o.Record)
 	}
 	p := &Phone{events: NewLog[PhoneEvent]()}
-	p.Process = Run(t, func(line string) {
+	p.Process = Run(tb, func(line string) {
 		var e PhoneEvent
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			e = PhoneEvent{Event: "not JSON", Error: line}
 		}
 		p.events.Add(e)
-	}, Program(t, "softphone"), append(args, o.Args...)...)
-	t.Cleanup(func() {
-		if t.Failed() {
+	}, Program(tb, "softphone"), append(args, o.Args...)...)
+	tb.Cleanup(func() {
+		if tb.Failed() {
 			for _, e := range p.events.All() {
-				t.Logf("softphone: %+v", e)
+				tb.Logf("softphone: %+v", e)
 			}
 		}
 	})
@@ -88,20 +88,20 @@ func (g *Gateway) Phone(t testing.TB, o PhoneOptions) *Phone {
 
 // Next waits for the next event of a kind: each one is given once, and those
 // before it are passed over.
-func (p *Phone) Next(t testing.TB, kind string) PhoneEvent {
-	t.Helper()
-	e, ok := p.next(t, Patience, kind)
+func (p *Phone) Next(tb testing.TB, kind string) PhoneEvent {
+	tb.Helper()
+	e, ok := p.next(tb, Patience, kind)
 	if !ok {
-		t.Fatalf("the phone did not say %q", kind)
+		tb.Fatalf("the phone did not say %q", kind)
 	}
 	return e
 }
 
-func (p *Phone) next(t testing.TB, d time.Duration, kind string) (PhoneEvent, bool) {
-	t.Helper()
+func (p *Phone) next(tb testing.TB, d time.Duration, kind string) (PhoneEvent, bool) {
+	tb.Helper()
 	at := p.seen
 	i := at - 1
-	e, ok := p.events.Wait(t.Context(), d, at, func(e PhoneEvent) bool {
+	e, ok := p.events.Wait(tb.Context(), d, at, func(e PhoneEvent) bool {
 		i++
 		return e.Event == kind
 	})
@@ -116,8 +116,8 @@ func (p *Phone) Events() []PhoneEvent { return p.events.All() }
 
 // Close asks the phone to end and returns its exit code: what it records is
 // complete then.
-func (p *Phone) Close(t testing.TB) int {
-	t.Helper()
+func (p *Phone) Close(tb testing.TB) int {
+	tb.Helper()
 	p.Signal(syscall.SIGTERM)
-	return p.Wait(t, Patience)
+	return p.Wait(tb, Patience)
 }

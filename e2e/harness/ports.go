@@ -26,8 +26,8 @@ type block struct {
 }
 
 // newBlock takes a free block for as long as the test runs.
-func newBlock(t testing.TB) *block {
-	t.Helper()
+func newBlock(tb testing.TB) *block {
+	tb.Helper()
 	const n = (lastPort - firstPort) / blockSize
 	start := rand.IntN(n) //nolint:gosec // no secret
 	for i := range n {
@@ -36,16 +36,16 @@ func newBlock(t testing.TB) *block {
 		if err != nil {
 			continue
 		}
-		t.Cleanup(func() { _ = l.Close() })
+		tb.Cleanup(func() { _ = l.Close() })
 		return &block{base: base, next: base + 1}
 	}
-	t.Fatal("no block of ports is free")
+	tb.Fatal("no block of ports is free")
 	return nil
 }
 
 // take returns the next port that is free for UDP and TCP on 127.0.0.1.
-func (b *block) take(t testing.TB) int {
-	t.Helper()
+func (b *block) take(tb testing.TB) int {
+	tb.Helper()
 	for b.next < b.base+peerPorts {
 		p := b.next
 		b.next++
@@ -53,15 +53,15 @@ func (b *block) take(t testing.TB) int {
 			return p
 		}
 	}
-	t.Fatalf("all ports from %d to %d are taken", b.base, b.base+peerPorts)
+	tb.Fatalf("all ports from %d to %d are taken", b.base, b.base+peerPorts)
 	return 0
 }
 
 // takeEven returns an even port whose successor is free as well, for RTP.
-func (b *block) takeEven(t testing.TB) int {
-	t.Helper()
+func (b *block) takeEven(tb testing.TB) int {
+	tb.Helper()
 	for {
-		if p := b.take(t); p%2 == 0 && p+1 < b.base+peerPorts && free(p+1) {
+		if p := b.take(tb); p%2 == 0 && p+1 < b.base+peerPorts && free(p+1) {
 			b.next = p + 2
 			return p
 		}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,27 +36,27 @@ type Process struct {
 // Run starts a program that is ended with the test. Standard output and
 // standard error are kept; onLine, if not nil, gets each line of standard
 // output instead of the log.
-func Run(t testing.TB, onLine func(string), path string, args ...string) *Process {
-	t.Helper()
-	return RunIn(t, "", nil, onLine, path, args...)
+func Run(tb testing.TB, onLine func(string), path string, args ...string) *Process {
+	tb.Helper()
+	return RunIn(tb, "", nil, onLine, path, args...)
 }
 
 // RunIn is Run in a folder and with more variables of the environment.
-func RunIn(t testing.TB, dir string, env []string, onLine func(string), path string, args ...string) *Process {
-	t.Helper()
-	return prepare(dir, env, path, args).start(t, onLine)
+func RunIn(tb testing.TB, dir string, env []string, onLine func(string), path string, args ...string) *Process {
+	tb.Helper()
+	return prepare(dir, env, path, args).start(tb, onLine)
 }
 
 // runPiped is RunIn with a standard input.
-func runPiped(t testing.TB, dir string, onLine func(string), path string, args ...string) (*Process, io.WriteCloser) {
-	t.Helper()
+func runPiped(tb testing.TB, dir string, onLine func(string), path string, args ...string) (*Process, io.WriteCloser) {
+	tb.Helper()
 	p := prepare(dir, nil, path, args)
 	stdin, err := p.cmd.StdinPipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = stdin.Close() })
-	return p.start(t, onLine), stdin
+	tb.Cleanup(func() { _ = stdin.Close() })
+	return p.start(tb, onLine), stdin
 }
 
 func prepare(dir string, env []string, path string, args []string) *Process {
@@ -67,12 +68,12 @@ func prepare(dir string, env []string, path string, args []string) *Process {
 	return p
 }
 
-func (p *Process) start(t testing.TB, onLine func(string)) *Process {
-	t.Helper()
+func (p *Process) start(tb testing.TB, onLine func(string)) *Process {
+	tb.Helper()
 	out, err1 := p.cmd.StdoutPipe()
 	errs, err2 := p.cmd.StderrPipe()
 	if err := errors.Join(err1, err2, p.cmd.Start()); err != nil {
-		t.Fatalf("start %s: %v", p.name, err)
+		tb.Fatalf("start %s: %v", p.name, err)
 	}
 	if onLine == nil {
 		onLine = p.keep
@@ -85,7 +86,7 @@ func (p *Process) start(t testing.TB, onLine func(string)) *Process {
 		readers.Wait()
 		p.err = p.cmd.Wait()
 	}()
-	t.Cleanup(func() { p.end(t) })
+	tb.Cleanup(func() { p.end(tb) })
 	return p
 }
 
@@ -101,8 +102,8 @@ func eachLine(r io.Reader, fn func(string)) {
 func (p *Process) keep(line string) { p.lines.Add(line) }
 
 // end stops a process with its test and, if the test failed, shows what it said.
-func (p *Process) end(t testing.TB) {
-	t.Helper()
+func (p *Process) end(tb testing.TB) {
+	tb.Helper()
 	select {
 	case <-p.done:
 	default:
@@ -112,8 +113,8 @@ func (p *Process) end(t testing.TB) {
 			<-p.done
 		}
 	}
-	if t.Failed() {
-		t.Logf("%s said (the end of it):\n%s", p.name, p.Tail(120))
+	if tb.Failed() {
+		tb.Logf("%s said (the end of it):\n%s", p.name, p.Tail(120))
 	}
 }
 
@@ -134,10 +135,10 @@ func (p *Process) Exited(d time.Duration) bool {
 
 // Wait waits for the process's end and returns its exit code; -1 when it was
 // killed. It fails the test when that takes longer than d.
-func (p *Process) Wait(t testing.TB, d time.Duration) int {
-	t.Helper()
+func (p *Process) Wait(tb testing.TB, d time.Duration) int {
+	tb.Helper()
 	if !p.Exited(d) {
-		t.Fatalf("%s still runs after %v", p.name, d)
+		tb.Fatalf("%s still runs after %v", p.name, d)
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
@@ -149,11 +150,11 @@ func (p *Process) Tail(n int) string {
 }
 
 // Expect waits until a line of the output holds text, and returns the line.
-func (p *Process) Expect(t testing.TB, text string) string {
-	t.Helper()
-	line, ok := p.lines.Wait(t.Context(), Patience, 0, func(s string) bool { return strings.Contains(s, text) })
+func (p *Process) Expect(tb testing.TB, text string) string {
+	tb.Helper()
+	line, ok := p.lines.Wait(tb.Context(), Patience, 0, func(s string) bool { return strings.Contains(s, text) })
 	if !ok {
-		t.Fatalf("%s did not say %q", p.name, text)
+		tb.Fatalf("%s did not say %q", p.name, text)
 	}
 	return line
 }
@@ -184,7 +185,7 @@ func (l *Log[T]) Add(v T) {
 func (l *Log[T]) All() []T {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.all[:len(l.all):len(l.all)]
+	return slices.Clip(l.all)
 }
 
 // Wait returns the first thing from index from on that matches, waiting for it.
@@ -211,8 +212,8 @@ func (l *Log[T]) Wait(ctx context.Context, d time.Duration, from int, match func
 }
 
 // Until waits until ok holds, asking again and again.
-func Until(t testing.TB, d time.Duration, what string, ok func() bool) {
-	t.Helper()
+func Until(tb testing.TB, d time.Duration, what string, ok func() bool) {
+	tb.Helper()
 	deadline := time.NewTimer(d)
 	defer deadline.Stop()
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -221,9 +222,9 @@ func Until(t testing.TB, d time.Duration, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatalf("not within %v: %s", d, what)
-		case <-t.Context().Done():
-			t.Fatal(t.Context().Err())
+			tb.Fatalf("not within %v: %s", d, what)
+		case <-tb.Context().Done():
+			tb.Fatal(tb.Context().Err())
 		}
 	}
 }

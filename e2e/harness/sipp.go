@@ -39,11 +39,11 @@ type Sipp struct {
 }
 
 // Sipp starts sipp with a media port of its own.
-func (g *Gateway) Sipp(t testing.TB, o SippOptions) *Sipp {
-	t.Helper()
-	path := Need(t, "sipp")
+func (g *Gateway) Sipp(tb testing.TB, o SippOptions) *Sipp {
+	tb.Helper()
+	path := Need(tb, "sipp")
 	if o.Port == 0 {
-		o.Port = g.Port(t)
+		o.Port = g.Port(tb)
 	}
 	if o.Calls == 0 {
 		o.Calls = 1
@@ -51,8 +51,8 @@ func (g *Gateway) Sipp(t testing.TB, o SippOptions) *Sipp {
 	if o.Patience == 0 {
 		o.Patience = time.Minute
 	}
-	media := strconv.Itoa(g.RTPPort(t))
-	_ = g.RTPPort(t) // sipp's sockets for video are two ports further
+	media := strconv.Itoa(g.RTPPort(tb))
+	_ = g.RTPPort(tb) // sipp's sockets for video are two ports further
 	var args []string
 	if o.Remote != "" {
 		args = append(args, o.Remote)
@@ -60,7 +60,7 @@ func (g *Gateway) Sipp(t testing.TB, o SippOptions) *Sipp {
 	if o.Scenario != "" {
 		abs, err := filepath.Abs(o.Scenario)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		args = append(args, "-sf", abs)
 	}
@@ -72,15 +72,15 @@ func (g *Gateway) Sipp(t testing.TB, o SippOptions) *Sipp {
 	for k, v := range o.Keys {
 		args = append(args, "-key", k, v)
 	}
-	dir := t.TempDir()
+	dir := tb.TempDir()
 	if o.Tone > 0 {
-		rawTone(t, filepath.Join(dir, "tone.al"), o.Tone)
+		rawTone(tb, filepath.Join(dir, "tone.al"), o.Tone)
 	}
-	p := RunIn(t, dir, nil, func(string) {}, path, append(args, o.Args...)...)
+	p := RunIn(tb, dir, nil, func(string) {}, path, append(args, o.Args...)...)
 	if o.Remote == "" {
-		Until(t, Patience, "sipp listens", func() bool {
+		Until(tb, Patience, "sipp listens", func() bool {
 			if p.Exited(0) {
-				t.Fatalf("sipp ended:\n%s", p.Tail(20))
+				tb.Fatalf("sipp ended:\n%s", p.Tail(20))
 			}
 			return !free(o.Port)
 		})
@@ -90,18 +90,18 @@ func (g *Gateway) Sipp(t testing.TB, o SippOptions) *Sipp {
 
 // Succeeds waits until sipp has ended and fails the test unless all its calls
 // went as the scenario says.
-func (s *Sipp) Succeeds(t testing.TB) {
-	t.Helper()
-	if code := s.Wait(t, 2*time.Minute); code != 0 {
-		t.Fatalf("sipp ended with %d:\n%s", code, s.Tail(40))
+func (s *Sipp) Succeeds(tb testing.TB) {
+	tb.Helper()
+	if code := s.Wait(tb, 2*time.Minute); code != 0 {
+		tb.Fatalf("sipp ended with %d:\n%s", code, s.Tail(40))
 	}
 }
 
 // rawTone writes 20 s of a tone as headerless A-law, which sipp sends as it is.
-func rawTone(t testing.TB, file string, hz float64) {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), Need(t, "sox"), ToneFile(t, hz, 20*time.Second), "-t", "al", file).CombinedOutput() //nolint:gosec // the test's own files
+func rawTone(tb testing.TB, file string, hz float64) {
+	tb.Helper()
+	out, err := exec.CommandContext(tb.Context(), Need(tb, "sox"), ToneFile(tb, hz, 20*time.Second), "-t", "al", file).CombinedOutput() //nolint:gosec // the test's own files
 	if err != nil {
-		t.Fatalf("sox: %v\n%s", err, out)
+		tb.Fatalf("sox: %v\n%s", err, out)
 	}
 }
