@@ -13,7 +13,7 @@ const (
 	defaultSetUps = 64
 	// defaultLateness is how long setting a call up may take on average. A gateway
 	// that is idle takes two milliseconds; one that is late has no core to spare.
-	defaultLateness = 15 * time.Millisecond
+	defaultLateness = 30 * time.Millisecond
 	// alwaysSetUps calls are set up at once however late the gateway is: they show
 	// when it has caught up.
 	alwaysSetUps = 4
