@@ -25,7 +25,7 @@ func newEngine(tb testing.TB) *Engine {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	e, err := New(Options{Host: loopback(), Bind: loopback(), RTPPorts: [2]uint16{20000, 39999}, WebRTC: conn})
+	e, err := New(Options{Host: loopback(), Bind: loopback(), RTPPorts: [2]uint16{13000, 20799}, WebRTC: conn})
 	if err != nil {
 		tb.Fatal(err)
 	}

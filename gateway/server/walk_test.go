@@ -49,7 +49,7 @@ func TestWalk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	car, err := carrier.New(ctx, carrier.Options{Log: log.With("who", "carrier"), Conn: conn, RTPPorts: [2]uint16{30000, 30100}, Gateway: netip.MustParseAddrPort(c.SIP.UDP)})
+	car, err := carrier.New(ctx, carrier.Options{Log: log.With("who", "carrier"), Conn: conn, RTPPorts: [2]uint16{20800, 20999}, Gateway: netip.MustParseAddrPort(c.SIP.UDP)})
 	if err != nil {
 		t.Fatal(err)
 	}
