@@ -406,8 +406,8 @@ func TestReject(t *testing.T) {
 	})
 	c := newPeer(t, "customer").invite(r.addr, "59825550111", false)
 	cause := c.over()
-	var se *sip.StatusError
-	if cause.Code != 503 || !errors.As(cause.Err, &se) || se.RetryAfter != 7*time.Second {
+	se, ok := errors.AsType[*sip.StatusError](cause.Err)
+	if cause.Code != 503 || !ok || se.RetryAfter != 7*time.Second {
 		t.Errorf("cause %+v", cause)
 	}
 	r.callEnds(event.BySystem)

@@ -58,7 +58,9 @@ func listen(t *testing.T, h sip.Handler) (*sip.Endpoint, netip.AddrPort) {
 		if err := ep.Close(); err != nil {
 			t.Error(err)
 		}
-		<-done
+		if err := <-done; err != nil && ctx.Err() == nil {
+			t.Error(err)
+		}
 	})
 	addr := netip.MustParseAddrPort(pc.LocalAddr().String())
 	self := sip.URI{Scheme: "sip", Host: "127.0.0.1", Port: int(addr.Port())}
@@ -368,8 +370,7 @@ func tone(hz float64, rate int) []int16 {
 }
 
 func statusCode(err error) int {
-	var se *sip.StatusError
-	if errors.As(err, &se) {
+	if se, ok := errors.AsType[*sip.StatusError](err); ok {
 		return se.Code
 	}
 	return 0

@@ -86,18 +86,20 @@ func New(ctx context.Context, o Options) (*Carrier, error) {
 	if len(o.Codecs) == 0 {
 		o.Codecs = []string{"PCMA", "PCMU"}
 	}
-	c := &Carrier{o: o, addr: addr}
-	c.ctx, c.stop = context.WithCancel(ctx)
+	ctx, stop := context.WithCancel(ctx)
+	c := &Carrier{o: o, addr: addr, ctx: ctx, stop: stop}
 	c.engine, err = media.New(media.Options{Log: o.Log, Host: addr.Addr(), Bind: addr.Addr(), RTPPorts: o.RTPPorts})
 	if err != nil {
+		stop()
 		return nil, fmt.Errorf("media of the carrier: %w", err)
 	}
 	c.endpoint, err = sip.New(sip.Options{Log: o.Log, UserAgent: "carrier", Host: addr.Addr().String(), Handler: handler{c}})
 	if err != nil {
+		stop()
 		return nil, errors.Join(fmt.Errorf("signalling of the carrier: %w", err), c.engine.Close())
 	}
 	c.wg.Go(func() {
-		if err := c.endpoint.ServeUDP(c.ctx, o.Conn); err != nil && c.ctx.Err() == nil {
+		if err := c.endpoint.ServeUDP(ctx, o.Conn); err != nil && ctx.Err() == nil {
 			o.Log.ErrorContext(ctx, "carrier stopped", "err", err)
 		}
 	})
