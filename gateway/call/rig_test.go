@@ -63,7 +63,7 @@ func newRig(t *testing.T, change ...func(*Options)) *rig {
 		t.Fatal(err)
 	}
 	host := netip.MustParseAddr("127.0.0.1")
-	if r.engine, err = media.New(media.Options{Log: log, Host: host, Bind: host, RTPPorts: [2]uint16{40000, 59999}, WebRTC: webrtc}); err != nil {
+	if r.engine, err = media.New(media.Options{Log: log, Host: host, Bind: host, RTPPorts: [2]uint16{10000, 11999}, WebRTC: webrtc}); err != nil {
 		t.Fatal(err)
 	}
 	sounds, err := media.NewLibrary(media.LibraryOptions{Log: log, Dir: filepath.Join(r.dir, "sounds")})
