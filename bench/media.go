@@ -33,7 +33,7 @@ func (b *bench) media(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = e.close() }()
+	defer e.close()
 	long := time.Duration(b.short(4, 10)) * time.Second
 	var direct []float64
 	plain := map[bool]float64{}

@@ -154,7 +154,7 @@ func machine() string {
 
 // profile writes a CPU profile until stop, and then one of the heap.
 func profile(dir string) (stop func() error, err error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil { //nolint:gosec // the folder that the user named
 		return nil, fmt.Errorf("profile: %w", err)
 	}
 	f, err := os.Create(filepath.Join(dir, "cpu.pprof")) //nolint:gosec // the folder that the user named

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os/exec"
@@ -34,24 +33,25 @@ func startRTPEngine(ctx context.Context, dir string) (*rtpengine, error) {
 	}
 	e := &rtpengine{cmd: cmd}
 	if e.conn, err = (&net.Dialer{}).DialContext(ctx, "udp", addr); err != nil {
-		return nil, errors.Join(fmt.Errorf("rtpengine: %w", err), e.close())
+		e.close()
+		return nil, fmt.Errorf("rtpengine: %w", err)
 	}
 	if err := until(ctx, 10*time.Second, "rtpengine answers", func() bool {
 		_, err := e.do(map[string]string{"command": "ping"})
 		return err == nil
 	}); err != nil {
-		return nil, errors.Join(err, e.close())
+		e.close()
+		return nil, err
 	}
 	return e, nil
 }
 
-func (e *rtpengine) close() error {
+func (e *rtpengine) close() {
 	if e.conn != nil {
 		_ = e.conn.Close()
 	}
 	_ = e.cmd.Process.Kill()
 	_ = e.cmd.Wait()
-	return nil
 }
 
 // do sends one command; all values are strings, and lists of them with commas
