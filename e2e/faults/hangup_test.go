@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,7 +107,8 @@ func TestHangUpRacesAnswer(t *testing.T) {
 	}
 	var mu sync.Mutex
 	byFrom := map[string]*party{}
-	races := make(chan race, calls)
+	races := make(chan race, 2*calls)
+	var refused atomic.Int64
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	for _, a := range desks {
@@ -136,15 +138,19 @@ func TestHangUpRacesAnswer(t *testing.T) {
 	for n := range calls {
 		room <- struct{}{}
 		from := fmt.Sprintf("5989900%04d", n)
+		mu.Lock() // the phone may ring before call returns
 		p, err := line.call(r.UDP, from, did, nil)
+		byFrom[from] = p
+		mu.Unlock()
 		if err != nil {
 			t.Fatal(err)
 		}
-		mu.Lock()
-		byFrom[from] = p
-		mu.Unlock()
 		wg.Go(func() {
 			<-p.ended
+			if p.cause.Code == 503 { // shed by a machine that is too busy
+				refused.Add(1)
+				races <- race{}
+			}
 			<-room
 		})
 		time.Sleep(15 * time.Millisecond)
@@ -152,6 +158,9 @@ func TestHangUpRacesAnswer(t *testing.T) {
 	for n := range calls {
 		select {
 		case x := <-races:
+			if x.customer == nil {
+				continue
+			}
 			within(t, x.customer.ended, 40*time.Second, "the customer's leg ends")
 			within(t, x.agent.ended, 40*time.Second, "the agent's leg ends")
 		case <-time.After(40 * time.Second):
@@ -169,8 +178,8 @@ func TestHangUpRacesAnswer(t *testing.T) {
 		t.Errorf("the gateway ended with %d", code)
 	}
 	c := count(t, r)
-	if len(c.entered) != calls {
-		t.Errorf("%d entries, want %d", len(c.entered), calls)
+	if n := int(refused.Load()); len(c.entered) != calls-n || n > calls/10 {
+		t.Errorf("%d entries of %d calls, %d refused", len(c.entered), calls, n)
 	}
 	t.Logf("%d calls, %d of them connected", len(c.entered), len(c.connects))
 	if n := len(c.connects); n < calls/20 || n > calls-calls/20 {
