@@ -7,16 +7,19 @@ import (
 	"math/rand/v2"
 	"net"
 	"testing"
+	"time"
 )
 
-// The ports of the tests lie below those that the kernel gives to others.
+// The ports of the tests lie above and below those that the kernel gives to
+// others (32768 to 60999), where no other test or default of ours is.
 const (
-	firstPort = 22200
-	lastPort  = 32600
 	blockSize = 200
 	// peerPorts is how many ports of a block peers and phones may take; the
 	// gateway's RTP has blockSize minus that.
 	peerPorts = 60
+
+	aboveFirst, aboveBlocks = 61000, 22
+	belowFirst, belowBlocks = 30000, 13
 )
 
 // block is a range of ports that nobody else has while the test runs. A
@@ -25,22 +28,29 @@ type block struct {
 	base, next int
 }
 
-// newBlock takes a free block for as long as the test runs.
+// newBlock takes a free block for as long as the test runs, and waits for one
+// when all are taken.
 func newBlock(tb testing.TB) *block {
 	tb.Helper()
-	const n = (lastPort - firstPort) / blockSize
-	start := rand.IntN(n) //nolint:gosec // no secret
-	for i := range n {
-		base := firstPort + (start+i)%n*blockSize
-		l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", base)) //nolint:noctx // does not block
-		if err != nil {
-			continue
+	var b *block
+	start := rand.IntN(aboveBlocks) //nolint:gosec // no secret
+	Until(tb, 2*time.Minute, "a block of ports is free", func() bool {
+		for i := range aboveBlocks + belowBlocks {
+			base := aboveFirst + (start+i)%aboveBlocks*blockSize
+			if i >= aboveBlocks {
+				base = belowFirst + (i-aboveBlocks)*blockSize
+			}
+			l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", base)) //nolint:noctx // does not block
+			if err != nil {
+				continue
+			}
+			tb.Cleanup(func() { _ = l.Close() })
+			b = &block{base: base, next: base + 1}
+			return true
 		}
-		tb.Cleanup(func() { _ = l.Close() })
-		return &block{base: base, next: base + 1}
-	}
-	tb.Fatal("no block of ports is free")
-	return nil
+		return false
+	})
+	return b
 }
 
 // take returns the next port that is free for UDP and TCP on 127.0.0.1.
