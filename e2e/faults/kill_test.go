@@ -29,9 +29,9 @@ import (
 const kills = 20
 
 // settled is how long before a kill a client must know of something for it to
-// count as known: facts wait for the journal for 100 ms at most, and the test
-// machine may be busy.
-const settled = time.Second
+// count as known. The call layer waits 100 ms at most for the journal, and the
+// journal's sync to a busy disk has been seen to take a second.
+const settled = 1500 * time.Millisecond
 
 // witness is what one client saw of its call.
 type witness struct {
@@ -271,7 +271,7 @@ func (l *load) known(c *counted, killed []time.Time) {
 			early++
 		}
 	}
-	if early > kills*2 {
+	if early > kills {
 		l.t.Errorf("%d things that a client knew just before a kill are in no table", early)
 	}
 }
