@@ -46,11 +46,11 @@ func TestBaresipCustomerWithSRTP(t *testing.T) {
 	phone.Next(t, "ended")
 	phone.Close(t)
 
-	b.Heard(t).WantTone(t, "customer hears the agent", 0, agentHz, 2*time.Second)
-	harness.Hear(t, o.Record).WantTone(t, "agent hears the customer", 0, customerHz, 2*time.Second)
+	b.Heard(t).WantTone(t, "customer hears the agent", 0, agentHz, 1500*time.Millisecond)
+	harness.Hear(t, o.Record).WantTone(t, "agent hears the customer", 0, customerHz, 1500*time.Millisecond)
 	_, rec := g.Recording(t, on.CallID, "wav")
-	rec.WantTone(t, "recording, customer on the left", 0, customerHz, 2*time.Second)
-	rec.WantTone(t, "recording, agent on the right", 1, agentHz, 2*time.Second)
+	rec.WantTone(t, "recording, customer on the left", 0, customerHz, 1500*time.Millisecond)
+	rec.WantTone(t, "recording, agent on the right", 1, agentHz, 1500*time.Millisecond)
 	c := g.CDR(t, harness.GUID(on.CallID), func(r []api.CDRRow) bool { return len(r) == 1 })[0]
 	if c.EndedBy != "customer" || c.Trunk != "secure" || c.Disposition != "ANSWERED" {
 		t.Errorf("CDR %+v", c)

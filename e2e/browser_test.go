@@ -66,7 +66,7 @@ func TestChromiumPhone(t *testing.T) {
 	far.Next(t, "CALL_CLOSED")
 
 	heard := far.Heard(t)
-	heard.WantTone(t, "customer hears the agent", 0, agentHz, 2*time.Second)
+	heard.WantTone(t, "customer hears the agent", 0, agentHz, 1500*time.Millisecond)
 	if music := heard.Loud(0) - heard.Tone(0, agentHz); music < time.Second {
 		t.Errorf("music on hold was heard for %v", music)
 	}
@@ -75,7 +75,7 @@ func TestChromiumPhone(t *testing.T) {
 	}
 	_, rec := g.Recording(t, entered.CallID, "wav")
 	rec.WantTone(t, "recording, customer on the left", 0, customerHz, 3*time.Second)
-	rec.WantTone(t, "recording, agent on the right", 1, agentHz, 2*time.Second)
+	rec.WantTone(t, "recording, agent on the right", 1, agentHz, 1500*time.Millisecond)
 	g.QueueLog(t, harness.GUID(entered.CallID), harness.Events("CONNECT", "HOLD", "UNHOLD", "COMPLETEAGENT"))
 
 	var ok bool

@@ -136,10 +136,10 @@ func TestOutbound(t *testing.T) {
 		if strings.Contains(msg, "2101") {
 			t.Errorf("%s: the carrier sees the extension:\n%s", tt.name, msg)
 		}
-		harness.Hear(t, o.Record).WantTone(t, "agent hears the called party", 0, customerHz, 2*time.Second)
+		harness.Hear(t, o.Record).WantTone(t, "agent hears the called party", 0, customerHz, 1500*time.Millisecond)
 		_, rec := g.Recording(t, started.CallID, "wav")
-		rec.WantTone(t, "recording, customer on the left", 0, customerHz, 2*time.Second)
-		rec.WantTone(t, "recording, agent on the right", 1, agentHz, 2*time.Second)
+		rec.WantTone(t, "recording, customer on the left", 0, customerHz, 1500*time.Millisecond)
+		rec.WantTone(t, "recording, agent on the right", 1, agentHz, 1500*time.Millisecond)
 		row, cdrs := outcall(t, g, started.CallID) // LOG-022
 		talk, err := strconv.Atoi(row.Data[1])
 		total, err2 := strconv.Atoi(row.Data[2])
@@ -208,7 +208,7 @@ func TestOutboundRefusals(t *testing.T) {
 	full := carrier(t, g, first, "uas-full-503.xml")
 	echo := carrier(t, g, second, "uas-answer-echo-expect-bye.xml", "-rtp_echo")
 	after = facts.Last()
-	o := dialling(t, number, "3s")
+	o := dialling(t, number, "5s")
 	phone = g.Phone(t, o)
 	started, _ = harness.Fact[event.CallStarted](t, facts, after, nil)
 	phone.Next(t, "answered")
@@ -227,8 +227,8 @@ func TestOutboundRefusals(t *testing.T) {
 	if d := cmp.Diff([]string{"carrier1", "FAILED", "carrier2", "ANSWERED"}, got); d != "" {
 		t.Error(d)
 	}
-	harness.Hear(t, o.Record).WantTone(t, "agent hears what the called party heard", 0, agentHz, 2*time.Second)
+	harness.Hear(t, o.Record).WantTone(t, "agent hears what the called party heard", 0, agentHz, time.Second)
 	_, rec := g.Recording(t, started.CallID, "wav")
-	rec.WantTone(t, "recording, echo on the left", 0, agentHz, 2*time.Second)
-	rec.WantTone(t, "recording, agent on the right", 1, agentHz, 2*time.Second)
+	rec.WantTone(t, "recording, echo on the left", 0, agentHz, 1500*time.Millisecond)
+	rec.WantTone(t, "recording, agent on the right", 1, agentHz, 1500*time.Millisecond)
 }

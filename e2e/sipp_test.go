@@ -49,18 +49,18 @@ func TestSippCustomer(t *testing.T) {
 	}
 
 	heard := harness.Hear(t, o.Record)
-	heard.WantTone(t, "agent hears the customer", 0, customerHz, 2*time.Second)
+	heard.WantTone(t, "agent hears the customer", 0, customerHz, 1500*time.Millisecond)
 	row, rec := g.Recording(t, in.CallID, "wav")
 	if len(rec.Channels) != 2 || row.Campaign != "Support<-" || row.Agent != "ana" || row.LostMs != 0 {
 		t.Fatalf("recording with %d channels: %+v", len(rec.Channels), row)
 	}
-	rec.WantTone(t, "recording, customer on the left", 0, customerHz, 2*time.Second)
-	rec.WantTone(t, "recording, agent on the right", 1, agentHz, 2*time.Second)
+	rec.WantTone(t, "recording, customer on the left", 0, customerHz, 1500*time.Millisecond)
+	rec.WantTone(t, "recording, agent on the right", 1, agentHz, 1500*time.Millisecond)
 	rec.WantNoTone(t, "agent on the left", 0, agentHz)
 	rec.WantNoTone(t, "customer on the right", 1, customerHz)
 	_, mp3 := g.Recording(t, in.CallID, "mp3")
-	mp3.WantTone(t, "MP3, customer on the left", 0, customerHz, 2*time.Second)
-	mp3.WantTone(t, "MP3, agent on the right", 1, agentHz, 2*time.Second)
+	mp3.WantTone(t, "MP3, customer on the left", 0, customerHz, 1500*time.Millisecond)
+	mp3.WantTone(t, "MP3, agent on the right", 1, agentHz, 1500*time.Millisecond)
 
 	wantRecords(t, g, facts, in.CallID)
 	if q := g.Quality(t, in.CallID, 2); q[0].Side == q[1].Side || q[0].PacketsIn == 0 || q[0].LossInPct > 1 {
