@@ -6,8 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +18,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cordboard/cordboard/gateway/server/porttest"
 )
 
 // asGateway makes the test binary be the gateway.
@@ -157,24 +157,7 @@ type environment struct {
 
 func newEnvironment(t *testing.T) environment {
 	t.Helper()
-	var addrs []string
-	var held []io.Closer
-	for len(addrs) < 7 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		held = append(held, l)
-		c, err := net.ListenPacket("udp", l.Addr().String())
-		if err != nil {
-			continue
-		}
-		held = append(held, c)
-		addrs = append(addrs, l.Addr().String())
-	}
-	for _, c := range held {
-		_ = c.Close()
-	}
+	addrs := porttest.Addrs(t, 7)
 	e := environment{data: filepath.Join(t.TempDir(), "data"), http: "http://" + addrs[0]}
 	for k, v := range map[string]string{
 		"DATA": e.data, "HTTP_LISTEN": e.http, "SIP_UDP": addrs[1], "SIP_TCP": addrs[1], "SIP_TLS": addrs[2], "SIP_WSS": addrs[3],

@@ -33,6 +33,7 @@ import (
 	"github.com/cordboard/cordboard/gateway/doctor"
 	"github.com/cordboard/cordboard/gateway/media"
 	"github.com/cordboard/cordboard/gateway/server"
+	"github.com/cordboard/cordboard/gateway/server/porttest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -43,29 +44,9 @@ const (
 	silentNumber = "59825550998"
 )
 
-// free finds ports that nobody uses for UDP or TCP.
-func free(t *testing.T, n int) []string {
-	t.Helper()
-	var out []string
-	for len(out) < n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = l.Close() }()
-		c, err := net.ListenPacket("udp", l.Addr().String())
-		if err != nil {
-			continue
-		}
-		defer func() { _ = c.Close() }()
-		out = append(out, l.Addr().String())
-	}
-	return out
-}
-
 func configuration(t *testing.T) *config.Config {
 	t.Helper()
-	p := free(t, 7)
+	p := porttest.Addrs(t, 7)
 	c := config.Demo()
 	c.Data = t.TempDir()
 	c.HTTP.Listen = "http://" + p[0]
@@ -231,7 +212,7 @@ func (b *broken) EndExamination(ctx context.Context, id string) error {
 
 func TestWhatIsBrokenIsNamed(t *testing.T) {
 	client := start(t, configuration(t))
-	dead := free(t, 1)[0]
+	dead := porttest.Addrs(t, 1)[0]
 	b := &broken{Gateway: client, change: func(e *api.Examination) {
 		e.Listeners = []api.Listener{
 			{Key: "sip.tls", Protocol: "sip-tls", Address: dead},

@@ -23,6 +23,7 @@ import (
 	"github.com/cordboard/cordboard/gateway/demo/carrier"
 	"github.com/cordboard/cordboard/gateway/media"
 	"github.com/cordboard/cordboard/gateway/report"
+	"github.com/cordboard/cordboard/gateway/server/porttest"
 	"github.com/cordboard/cordboard/softphone"
 	"github.com/cordboard/cordboard/softphone/audio"
 )
@@ -31,26 +32,6 @@ import (
 const soon = 30 * time.Second
 
 const password = "Rio-Negro-58"
-
-// freePorts finds ports of loopback that nobody uses for UDP or TCP.
-func freePorts(t *testing.T, n int) []string {
-	t.Helper()
-	var out []string
-	for len(out) < n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = l.Close() }()
-		c, err := net.ListenPacket("udp", l.Addr().String())
-		if err != nil {
-			continue
-		}
-		defer func() { _ = c.Close() }()
-		out = append(out, l.Addr().String())
-	}
-	return out
-}
 
 // house is a whole gateway with a carrier beside it.
 type house struct {
@@ -65,7 +46,7 @@ func newHouse(t *testing.T) *house {
 	t.Helper()
 	leaks := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
-	p := freePorts(t, 7)
+	p := porttest.Addrs(t, 7)
 	c := config.Demo()
 	c.Data, c.Country = t.TempDir(), "UY"
 	c.HTTP.Listen = "http://" + p[0]
@@ -423,7 +404,7 @@ func (h *house) get(path string) int {
 func TestPortTaken(t *testing.T) {
 	leaks := goleak.IgnoreCurrent()
 	defer goleak.VerifyNone(t, leaks)
-	p := freePorts(t, 3)
+	p := porttest.Addrs(t, 3)
 	l, err := net.Listen("tcp", p[0])
 	if err != nil {
 		t.Fatal(err)
