@@ -222,7 +222,6 @@ func (p *publisher) settle(token, seq uint64, err error) {
 		}
 		return
 	}
-	p.s.sawLast(seq)
 	if full {
 		p.poke()
 	}
@@ -234,6 +233,7 @@ func (p *publisher) doneLocked(w *waiting, seq uint64) {
 		return
 	}
 	w.done = true
+	p.s.sawLast(seq) // before anybody who waits is told: Last then includes it
 	p.acked = max(p.acked, seq)
 	p.stats.Appended++
 	if time.Since(w.at) > p.s.o.Deadline {
