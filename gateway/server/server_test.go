@@ -393,7 +393,7 @@ func (h *house) get(path string) int {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	defer res.Body.Close()
+	defer res.Body.Close() //nolint:errcheck // only read
 	if _, err := io.Copy(io.Discard, res.Body); err != nil {
 		h.t.Error(err)
 	}
