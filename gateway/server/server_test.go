@@ -386,6 +386,33 @@ func TestRefusedCalls(t *testing.T) {
 	}
 }
 
+// A gateway that stops says goodbye to everybody, whatever their call's state.
+func TestCloseSaysGoodbye(t *testing.T) {
+	h := newHouse(t)
+	ana := h.desk("ana", "2101")
+	talking := h.calls("59825550111", carrier.Behaviour{})
+	if err := ana.phone.Answer(wait[softphone.Incoming](ana).Call); err != nil {
+		t.Fatal(err)
+	}
+	h.state("ana", agent.OnCall)
+	waiting := h.calls("59825550111", carrier.Behaviour{})
+	h.eventually("a customer waits", func() bool { return h.s.queues.Stats().Waiting == 1 })
+	if err := h.s.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, c := range []<-chan carrier.Result{talking, waiting} {
+		select {
+		case res := <-c:
+			if !res.Answered || !res.Cause.Remote {
+				t.Errorf("result %+v", res)
+			}
+		case <-time.After(5 * time.Second):
+			t.Error("the carrier was not told")
+		}
+	}
+	wait[softphone.Ended](ana)
+}
+
 func (h *house) get(path string) int {
 	h.t.Helper()
 	defer http.DefaultClient.CloseIdleConnections()
@@ -393,8 +420,10 @@ func (h *house) get(path string) int {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	defer res.Body.Close() //nolint:errcheck // only read
 	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+		h.t.Error(err)
+	}
+	if err := res.Body.Close(); err != nil {
 		h.t.Error(err)
 	}
 	return res.StatusCode

@@ -91,8 +91,29 @@ func (s *Server) listen(ctx context.Context) error {
 		}
 	}
 	// Closed first: calls that are cut off say goodbye while the sockets are there.
-	s.onClose(s.calls.Close)
+	s.onClose(s.endCalls)
 	return nil
+}
+
+// goodbye bounds how long a stop waits for far sides that were told so: a BYE
+// may wait for an ACK, a CANCEL for a first response.
+const goodbye = time.Second
+
+// endCalls ends all calls and waits a little for their dialogs.
+func (s *Server) endCalls() error {
+	err := s.calls.Close()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.NewTimer(goodbye)
+	defer limit.Stop()
+	for s.endpoint.Dialogs() > 0 {
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			return err
+		}
+	}
+	return err
 }
 
 func (s *Server) listenSIPUDP(ctx context.Context, addr string) error {

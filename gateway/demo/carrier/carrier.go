@@ -75,6 +75,24 @@ type Carrier struct {
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 	addr     netip.AddrPort
+
+	mu     sync.Mutex
+	calls  sync.WaitGroup
+	closed bool
+}
+
+// errClosed says that the carrier takes no more calls.
+var errClosed = errors.New("the carrier is closed")
+
+// begin counts a call, which Close waits for until done is called.
+func (c *Carrier) begin() (done func(), err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errClosed
+	}
+	c.calls.Add(1)
+	return c.calls.Done, nil
 }
 
 // New starts a carrier on o.Conn.
@@ -98,12 +116,41 @@ func New(ctx context.Context, o Options) (*Carrier, error) {
 		stop()
 		return nil, errors.Join(fmt.Errorf("signalling of the carrier: %w", err), c.engine.Close())
 	}
+	serve := context.WithoutCancel(ctx) // until the endpoint closes: calls say goodbye first
 	c.wg.Go(func() {
-		if err := c.endpoint.ServeUDP(ctx, o.Conn); err != nil && ctx.Err() == nil {
+		if err := c.endpoint.ServeUDP(serve, o.Conn); err != nil && ctx.Err() == nil {
 			o.Log.ErrorContext(ctx, "carrier stopped", "err", err)
 		}
 	})
+	if err := c.ready(ctx); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
 	return c, nil
+}
+
+// startTimeout bounds how long the carrier's socket takes to be served.
+const startTimeout = 10 * time.Second
+
+// ready returns once the carrier is served: its own OPTIONS comes through.
+func (c *Carrier) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	self := sip.Address{URI: sip.URI{Scheme: "sip", Host: c.addr.Addr().String(), Port: int(c.addr.Port())}}
+	for {
+		_, err := c.endpoint.Send(ctx, sip.Outgoing{
+			Method: "OPTIONS", URI: self.URI, From: self, To: self, Destination: c.addr.String(), Transport: "udp",
+		})
+		if err == nil {
+			return nil
+		}
+		t := time.NewTimer(time.Millisecond)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("carrier does not serve %s: %w", c.addr, err)
+		}
+	}
 }
 
 // Addr is where the carrier listens.
@@ -111,7 +158,11 @@ func (c *Carrier) Addr() netip.AddrPort { return c.addr }
 
 // Close ends all calls and returns when everything has stopped.
 func (c *Carrier) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
 	c.stop()
+	c.calls.Wait() // they hang up first
 	err := c.endpoint.Close()
 	c.wg.Wait()
 	return errors.Join(err, c.engine.Close())
@@ -120,6 +171,14 @@ func (c *Carrier) Close() error {
 // Call places a call and returns when it is over. A caller whose Spoken channel
 // is set says nothing until it is closed; without it they speak at the answer.
 func (c *Carrier) Call(ctx context.Context, call Call) (Result, error) {
+	done, err := c.begin()
+	if err != nil {
+		return Result{}, err
+	}
+	defer done()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.ctx, cancel)()
 	p := newParty(call.Behaviour, true)
 	port, err := c.engine.NewRTP(media.RTPOptions{Codecs: c.o.Codecs, Label: "carrier"}, p)
 	if err != nil {
@@ -176,6 +235,11 @@ func (handler) FlowClosed(sip.Flow) {}
 
 // answer is a called person: it rings, and is answered or refused.
 func (c *Carrier) answer(d *sip.Dialog) error {
+	done, err := c.begin()
+	if err != nil {
+		return err
+	}
+	defer done()
 	b := Behaviour{Refuse: 480}
 	if c.o.Answer != nil {
 		b = c.o.Answer(d.Request().URI().User)
@@ -204,7 +268,7 @@ func (c *Carrier) answer(d *sip.Dialog) error {
 		return nil
 	case <-c.ctx.Done():
 		port.Close()
-		return nil
+		return d.Reject(480, "")
 	}
 	if b.Refuse != 0 {
 		port.Close()

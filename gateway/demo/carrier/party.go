@@ -2,6 +2,7 @@ package carrier
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -64,7 +65,7 @@ func (p *party) run(ctx context.Context, d *sip.Dialog, start time.Time) (res Re
 		res.Cause = p.cause
 		return res, nil
 	case <-ctx.Done():
-		return res, p.leave(d)
+		return res, p.gone(d)
 	}
 	up := time.Now()
 	defer func() { res.Lasted = time.Since(up) }()
@@ -75,9 +76,27 @@ func (p *party) run(ctx context.Context, d *sip.Dialog, start time.Time) (res Re
 	case <-p.ended:
 		res.Cause = p.cause
 	case <-ctx.Done():
-		err = p.leave(d)
+		err = p.gone(d)
 	}
 	return res, err
+}
+
+// goodbye bounds how long a person who leaves waits for the call to be over:
+// a BYE may wait for an ACK, a CANCEL for a first response.
+const goodbye = 2 * time.Second
+
+// gone hangs up because the carrier stops, or whoever placed the call.
+func (p *party) gone(d *sip.Dialog) error {
+	if err := p.leave(d); err != nil && !errors.Is(err, sip.ErrEnded) {
+		return err
+	}
+	t := time.NewTimer(goodbye)
+	defer t.Stop()
+	select {
+	case <-p.ended:
+	case <-t.C:
+	}
+	return nil
 }
 
 // act speaks and presses keys; it reports whether the person hangs up now.
