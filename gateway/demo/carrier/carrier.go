@@ -178,7 +178,7 @@ func (c *Carrier) Call(ctx context.Context, call Call) (Result, error) {
 	defer done()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(c.ctx, cancel)()
+	defer context.AfterFunc(c.ctx, cancel)() //nolint:contextcheck // the carrier's end is the call's, too
 	p := newParty(call.Behaviour, true)
 	port, err := c.engine.NewRTP(media.RTPOptions{Codecs: c.o.Codecs, Label: "carrier"}, p)
 	if err != nil {
