@@ -118,6 +118,8 @@ func (t *tally) count(e event) {
 	case "fail":
 		if e.Test != "" {
 			t.failed++
+		} else { // a panic or the time limit leaves tests without an end
+			t.unfinished(e.Package)
 		}
 		say("FAIL  %s %s\n%s", e.Package, e.Test, strings.Join(t.output[key], ""))
 	case "build-fail":
@@ -126,6 +128,16 @@ func (t *tally) count(e event) {
 		return
 	}
 	delete(t.output, key)
+}
+
+// unfinished prints what tests of a package said that never ended.
+func (t *tally) unfinished(pkg string) {
+	for key, lines := range t.output {
+		if strings.HasPrefix(key, pkg+" ") && key != pkg+" " {
+			say("UNFINISHED  %s\n%s", key, strings.Join(lines, ""))
+			delete(t.output, key)
+		}
+	}
 }
 
 // say prints; a closed standard output ends the run anyway.
