@@ -48,7 +48,7 @@ func TestNoAnswer(t *testing.T) {
 		in, _ := harness.Fact(t, facts, after, func(q event.QueueEntered) bool { return true })
 		guids = append(guids, in.CallID)
 		quiet.Next(t, "incoming")
-		if a := admin.Agent(t, "ana"); a.State != "ringing" || a.CallID != in.CallID {
+		if a := admin.AgentIs(t, "ana", "ringing"); a.CallID != in.CallID {
 			t.Errorf("while ana's phone rings: %+v", a)
 		}
 		if e := quiet.Next(t, "ended"); e.Cause == "" {
