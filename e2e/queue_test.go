@@ -134,7 +134,7 @@ func TestRejectAndRingall(t *testing.T) {
 	admin := g.Admin(t)
 	admin.AgentIs(t, "ana", "available")
 	admin.AgentIs(t, "bob", "available")
-	if a := admin.Agent(t, "cyd"); a.State != "onCall" || a.CallID != on.CallID {
+	if a := admin.AgentIs(t, "cyd", "onCall"); a.CallID != on.CallID {
 		t.Errorf("cyd talks: %+v", a)
 	}
 	wait(t, 1500*time.Millisecond)
